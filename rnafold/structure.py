@@ -1,0 +1,193 @@
+"""Value types that travel between the parts: targets, structures, alignments, pairings, templates, candidates.
+
+Shape letters: L residues, A atoms (one a residue today: C1'), N alignment rows. Coordinates in Å. mask True = real.
+"""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """One copy of one chain inside a target's concatenated sequence.
+
+    `chain_id` is the author's (may have several letters), `copy` counts from 1, residues are `start <= i < stop`.
+    Copies of the same chain have the same sequence.
+    """
+
+    chain_id: str
+    copy: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One row of a sequences CSV: what is to be predicted, or the sequence of a training entry.
+
+    `sequence` is upper case ACGU and N of length L, all chains concatenated in the order of `chains`.
+    `cutoff` is the temporal cutoff (for a training entry its release date), None if unknown.
+    """
+
+    target_id: str
+    sequence: str
+    chains: tuple[Chain, ...]
+    cutoff: datetime.date | None = None
+    description: str = ""
+
+    @property
+    def length(self) -> int:
+        """Number of residues L."""
+        return len(self.sequence)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Structure:
+    """Coordinates (L, A, 3) in Å, float64, and mask (L, A); masked-out atoms hold zeros, never -1e18 or NaN."""
+
+    coords: FloatArray
+    mask: BoolArray
+
+    @property
+    def residue_mask(self) -> BoolArray:
+        """(L,) True where the residue's representative atom is resolved."""
+        return np.asarray(self.mask[:, 0], dtype=np.bool_)
+
+    @property
+    def c1(self) -> FloatArray:
+        """(L, 3) C1' coordinates, NaN where unresolved."""
+        return np.where(self.mask[:, 0, None], self.coords[:, 0], np.nan)
+
+
+def structure_from_points(points: FloatArray) -> Structure:
+    """Structure of one atom a residue from points (L, 3); a row that is not finite or beyond -1e6 is unresolved."""
+    with np.errstate(invalid="ignore"):
+        real = np.isfinite(points).all(-1) & (points > -1e6).all(-1)
+    return Structure(coords=np.where(real[:, None], points, 0.0)[:, None, :], mask=real[:, None])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entry:
+    """A target with its known conformations (1 to 40): a training, validation or library entry."""
+
+    target: Target
+    references: tuple[Structure, ...]
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Msa:
+    """Alignment tokens (N, L), int8: ACGU 0-3, unknown 4, gap 5; row 0 is the query."""
+
+    tokens: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pairing:
+    """Base-pair probabilities (L, L), float32, symmetric, zero diagonal; `partner` (L,) of the best structure, -1 = none.
+
+    `samples` (S, L) are partner arrays of further structures (suboptimal or Boltzmann-sampled), possibly S = 0.
+    `source` names the method ("viennarna", "stem-energy fallback", ...).
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    partner: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int64]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Template:
+    """Coordinates (L, 3) carried over from a library entry onto a query of length L, NaN where nothing was aligned."""
+
+    template_id: str
+    coords: FloatArray
+    identity: float
+    coverage: float
+    released: datetime.date
+    score: float
+    expected_tm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """One possible prediction of a target: coords (L, 3) in Å, all finite; `confidence` is the expected TM-score.
+
+    `origin` is "template", "assembly", "network" or "fallback"; `note` says from what (a template's id, a sample).
+    """
+
+    coords: FloatArray
+    origin: str
+    confidence: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A target's TM-scores: one for each prediction, the best, and the 1-based reference the best was reached on."""
+
+    target_id: str
+    length: int
+    tm: tuple[float, ...]
+    reference: int
+
+    @property
+    def best(self) -> float:
+        """The best of the predictions, 0 without any."""
+        return max(self.tm, default=0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One defect that a check found: where (`row` counts from 1 below the header, 0 = whole file) and what."""
+
+    row: int
+    column: str
+    message: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of events by name, for lines such as "3 targets fell back"."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Count `amount` more of `name`."""
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+
+def parse_stoichiometry(text: str) -> list[tuple[str, int]]:
+    """("A", 2), ("B", 1) of "A:2;B:1"; a chain id may have several letters ("AAA:2").
+
+    Raises:
+        ValueError: a part that is not `id:count` with a positive count.
+    """
+    parts = []
+    for part in text.replace(" ", "").strip(";").split(";"):
+        chain_id, colon, count = part.rpartition(":")
+        if not colon or not chain_id or not count.isdigit() or int(count) < 1:
+            raise ValueError(f"stoichiometry {text!r}: {part!r} is not of the form chain:count")
+        parts.append((chain_id, int(count)))
+    return parts
+
+
+def whole_chain(length: int, chain_id: str = "A") -> tuple[Chain, ...]:
+    """The chains of a single-chain target of `length` residues."""
+    return (Chain(chain_id=chain_id, copy=1, start=0, stop=length),)
+
+
+def crossing_chains(chains: Sequence[Chain], length: int) -> BoolArray:
+    """(L-1,) True where residue i and i+1 lie in different chains or copies (no bond there)."""
+    breaks = np.zeros(max(length - 1, 0), dtype=np.bool_)
+    for chain in chains:
+        if 0 < chain.start < length:
+            breaks[chain.start - 1] = True
+    return breaks
