@@ -1,7 +1,7 @@
 """Mappings into frozen dataclasses by their type hints: nothing unknown, missing or mistyped passes.
 
-A config dataclass may check ranges in `__post_init__` by `raise ValueError("field: message")`; `build` adds the file,
-the line and the dotted key of that field.
+A config dataclass may check ranges in `__post_init__` by `raise ValueError("field: message")`, "field" also
+a dotted key below it; `build` adds the file, the line and the full dotted key.
 """
 
 import dataclasses
@@ -70,8 +70,8 @@ class _Builder:
             return cls(**values)
         except ValueError as error:
             head, colon, tail = str(error).partition(": ")
-            if colon and head in fields:
-                raise ConfigError(f"{origins.get(head, place)}: {_join(prefix, head)}: {tail}") from None
+            if colon and head.split(".")[0] in fields:
+                raise ConfigError(f"{_find_place(mapping, head, place)}: {_join(prefix, head)}: {tail}") from None
             raise ConfigError(f"{place}: {prefix + ': ' if prefix else ''}{error}") from None
 
     def value(self, expected: Any, value: Any, key: str, place: str) -> Any:
@@ -115,6 +115,14 @@ class _Builder:
         near = difflib.get_close_matches(name, last, n=1, cutoff=0.75)
         known = f"; known here: {', '.join(siblings)}" if siblings else ""
         return f"; did you mean {last[near[0]]}?" if near else known
+
+
+def _find_place(mapping: Any, key: str, place: str) -> str:
+    """Where a dotted key below `mapping` was written; the nearest section that was, where the key itself was not."""
+    for name in key.split("."):
+        place = getattr(mapping, "origins", {}).get(name, place)
+        mapping = mapping.get(name) if isinstance(mapping, Mapping) else None
+    return place
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

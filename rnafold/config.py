@@ -124,7 +124,8 @@ class _Reader:
         if isinstance(node, yaml.ScalarNode) and node.tag == (_resolve(node.value) if plain else _TAG + "str"):
             return _SCALARS[node.tag.removeprefix(_TAG)](node.value)
         raise ConfigError(
-            f"{self.place(node)}: {key}: found the YAML tag {node.tag.replace(_TAG, '!!')}, expected plain values"
+            f"{self.place(node)}: {key or 'top level'}: found the YAML tag {node.tag.replace(_TAG, '!!')}, "
+            "expected plain values"
         )
 
     def _read_mapping(self, node: yaml.MappingNode, prefix: str, parents: tuple[yaml.Node, ...]) -> Section:
