@@ -1,0 +1,242 @@
+"""The template library: known RNA structures with release dates, in flat arrays memory-mapped from disk."""
+
+import datetime
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from rnafold import rna
+from rnafold.assembly.fragments import FragmentChain, FragmentLibrary, encode_states
+from rnafold.assembly.pairs import pairs_from_coords
+from rnafold.errors import InputError
+from rnafold.structure import BoolArray, Entry, Target
+
+IntArray = npt.NDArray[np.int64]
+
+FORMAT_VERSION = 1
+NUM_STATES = 3
+NUM_CODES = rna.NUM_TOKENS * NUM_STATES
+_ARRAYS = (
+    "coords",
+    "tokens",
+    "partner",
+    "starts",
+    "chain_entry",
+    "chain_start",
+    "chain_stop",
+    "chain_copy",
+    "released",
+)
+
+
+def entry_code(entry_id: str) -> str:
+    """The structure that an entry is a chain of: what precedes the first underscore, in upper case (1SCL of 1SCL_A)."""
+    return entry_id.split("_")[0].upper()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Which library entries a target may see: released before `before` (None: any date), not in `codes` or `groups`.
+
+    `codes` are structure codes as of `entry_code`.
+    """
+
+    before: datetime.date | None
+    codes: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+
+def gate_for(target: Target, before: datetime.date | None = None, groups: Collection[str] = ()) -> Gate:
+    """The honest gate of a target: entries released before its temporal cutoff, and never the target's own entry.
+
+    Args:
+        target: the target; its cutoff counts.
+        before: the date to use for a target without a cutoff.
+        groups: sequence groups to leave out as well.
+
+    Raises:
+        InputError: the target has no cutoff and no date is given.
+    """
+    cutoff = target.cutoff or before
+    if cutoff is None:
+        raise InputError(f"target {target.target_id} has no temporal_cutoff: a date must be stated to search templates")
+    return Gate(before=cutoff, codes=frozenset({entry_code(target.target_id)}), groups=frozenset(groups))
+
+
+class TemplateLibrary:
+    """Known structures: residues of all entries one after the other, and a table of their chains.
+
+    `coords` (N, 3) float32 Å, NaN where unresolved; `tokens` (N,) int8; `partner` (N,) int32 within the entry, -1 none;
+    entry e holds residues starts[e] .. starts[e + 1]; chain c of entry chain_entry[c] holds residues chain_start[c] ..
+    chain_stop[c] of it. `released` (E,) are ordinal days.
+    """
+
+    def __init__(
+        self, ids: Sequence[str], groups: Sequence[str], names: Sequence[str], **arrays: npt.NDArray[np.generic]
+    ):
+        self.ids, self.groups, self.chain_names = list(ids), list(groups), list(names)
+        self.coords: npt.NDArray[np.float32] = arrays["coords"].astype(np.float32, copy=False)
+        self.tokens: npt.NDArray[np.int8] = arrays["tokens"].astype(np.int8, copy=False)
+        self.partner: npt.NDArray[np.int32] = arrays["partner"].astype(np.int32, copy=False)
+        self.starts, self.chain_entry, self.chain_start, self.chain_stop, self.chain_copy, self.released = (
+            np.asarray(arrays[name], dtype=np.int64) for name in _ARRAYS[3:]
+        )
+        self._codes = [entry_code(entry_id) for entry_id in self.ids]
+        self.chain_length: IntArray = self.chain_stop - self.chain_start
+        self.first_residue: IntArray = self.starts[self.chain_entry] + self.chain_start
+
+    @classmethod
+    def from_entries(cls, entries: Iterable[Entry]) -> "TemplateLibrary":
+        """Library of entries with a date (those without are left out), first conformation, pairs found from C1'."""
+        ids: list[str] = []
+        groups: list[str] = []
+        names: list[str] = []
+        coords, tokens, partners, released = [], [], [], []
+        table: list[tuple[int, int, int, int]] = []
+        for entry in tqdm(list(entries), desc="library", unit="entry", disable=None):
+            target = entry.target
+            if target.cutoff is None or not entry.references or not target.length:
+                continue
+            letters = rna.encode_sequence(target.sequence)
+            points = entry.references[0].c1
+            for chain in target.chains:
+                table.append((len(ids), chain.start, chain.stop, chain.copy))
+                names.append(chain.chain_id)
+            ids.append(target.target_id)
+            groups.append(entry.group)
+            released.append(target.cutoff.toordinal())
+            coords.append(points.astype(np.float32))
+            tokens.append(letters.astype(np.int8))
+            partners.append(pairs_from_coords(letters, points).astype(np.int32))
+        columns = np.array(table, dtype=np.int64).reshape(-1, 4)
+        lengths = [len(part) for part in tokens]
+        return cls(
+            ids,
+            groups,
+            names,
+            coords=np.concatenate(coords) if coords else np.zeros((0, 3), np.float32),
+            tokens=np.concatenate(tokens) if tokens else np.zeros(0, np.int8),
+            partner=np.concatenate(partners) if partners else np.zeros(0, np.int32),
+            starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            chain_entry=columns[:, 0],
+            chain_start=columns[:, 1],
+            chain_stop=columns[:, 2],
+            chain_copy=columns[:, 3],
+            released=np.array(released, dtype=np.int64),
+        )
+
+    @property
+    def num_entries(self) -> int:
+        """Number of entries E."""
+        return len(self.ids)
+
+    @property
+    def num_chains(self) -> int:
+        """Number of chain copies over all entries."""
+        return len(self.chain_entry)
+
+    def chain_rows(self, chain: int) -> slice:
+        """Rows of the residue arrays that chain (by index) holds."""
+        first = int(self.first_residue[chain])
+        return slice(first, first + int(self.chain_length[chain]))
+
+    def chain_partner(self, chain: int) -> IntArray:
+        """(L,) partner within the chain, -1 where unpaired or paired with another chain."""
+        rows = self.chain_rows(chain)
+        partner = self.partner[rows].astype(np.int64) - int(self.chain_start[chain])
+        outside = (self.partner[rows] < 0) | (partner < 0) | (partner >= int(self.chain_length[chain]))
+        return np.where(outside, -1, partner)
+
+    def chain_codes(self, chain: int) -> IntArray:
+        """(L,) letter x state codes 0..14 of a chain: token * 3 + (0 unpaired, 1 opening, 2 closing)."""
+        rows = self.chain_rows(chain)
+        partner = self.partner[rows].astype(np.int64)
+        state = encode_states(np.where(partner < 0, -1, partner - int(self.chain_start[chain])))
+        return self.tokens[rows].astype(np.int64) * NUM_STATES + np.where(partner < 0, 0, state)
+
+    def chain_date(self, chain: int) -> datetime.date:
+        """Release date of a chain's entry."""
+        return datetime.date.fromordinal(int(self.released[self.chain_entry[chain]]))
+
+    def allowed(self, gate: Gate | None) -> BoolArray:
+        """(chains,) True where the gate lets a target see the chain; None lets everything through."""
+        if gate is None:
+            return np.ones(self.num_chains, dtype=np.bool_)
+        limit = gate.before.toordinal() if gate.before is not None else 10**9
+        fine = self.released < limit
+        if gate.codes:
+            fine &= np.array([code not in gate.codes for code in self._codes], dtype=np.bool_)
+        if gate.groups:
+            fine &= np.array([not group or group not in gate.groups for group in self.groups], dtype=np.bool_)
+        return np.asarray(fine[self.chain_entry], dtype=np.bool_)
+
+    def fragment_chains(self, shortest: int = 8) -> list[FragmentChain]:
+        """The first copy of every chain with at least `shortest` residues and two pairs, to cut loops from."""
+        chains = []
+        for chain in range(self.num_chains):
+            partner = self.chain_partner(chain) if self.chain_length[chain] >= shortest else None
+            if partner is None or self.chain_copy[chain] > 1 or (partner >= 0).sum() < 4:
+                continue
+            rows, entry = self.chain_rows(chain), int(self.chain_entry[chain])
+            chains.append(
+                FragmentChain(
+                    chain_id=self.ids[entry],
+                    group=self.groups[entry],
+                    released=self.chain_date(chain),
+                    tokens=self.tokens[rows].astype(np.int64),
+                    coords=self.coords[rows].astype(np.float64),
+                    partner=partner,
+                )
+            )
+        return chains
+
+    def build_fragments(self) -> FragmentLibrary:
+        """All loops of the library; restrict them by the same gate as the templates before use."""
+        return FragmentLibrary.build(self.fragment_chains())
+
+    def save(self, directory: str | Path) -> None:
+        """Write one .npy file an array and names.json into a new folder, put in place in one step."""
+        final = Path(directory)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        names = {"version": FORMAT_VERSION, "ids": self.ids, "groups": self.groups, "chain_names": self.chain_names}
+        (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+        if final.exists():
+            shutil.rmtree(final)
+        folder.replace(final)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "TemplateLibrary":
+        """A saved library, its residue arrays memory-mapped.
+
+        Raises:
+            InputError: a file is missing, or another version wrote them.
+        """
+        folder = Path(directory)
+        try:
+            names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+            arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: not a template library: {error}") from error
+        if names.get("version") != FORMAT_VERSION:
+            raise InputError(f"{folder}: template library of version {names.get('version')}, expected {FORMAT_VERSION}")
+        return cls(names["ids"], names["groups"], names["chain_names"], **arrays)
+
+
+def fingerprint(paths: Iterable[str | Path]) -> str:
+    """A short name for the present contents of files: changes with their names, sizes and times of change."""
+    digest = hashlib.sha256(str(FORMAT_VERSION).encode())
+    for path in sorted(Path(path) for path in paths):
+        status = path.stat()
+        digest.update(f"{path.name}|{status.st_size}|{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
