@@ -198,8 +198,9 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Sequence[str]) -> Sec
             raise ConfigError(f"{place}: expected key=value, such as train.epochs=3")
         section = result
         for depth, name in enumerate(names[:-1]):
-            inner = section.setdefault(name, Section())
-            section.origins.setdefault(name, place)
+            if name not in section:
+                section[name], section.origins[name] = Section(), place
+            inner = section[name]
             if not isinstance(inner, Section):
                 raise ConfigError(
                     f"{place}: {'.'.join(names[: depth + 1])} holds {describe_value(inner)}, not a section"
