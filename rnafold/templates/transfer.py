@@ -1,0 +1,106 @@
+"""From an alignment to coordinates: template atoms carried over, the query refolded around the template's pairs."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold import rna
+from rnafold.assembly.build import FragmentSource, assemble
+from rnafold.structure import Chain, FloatArray
+from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.search import Hit
+
+IntArray = npt.NDArray[np.int64]
+# Folds a sequence with a bonus energy in kcal/mol for each of the pairs given; returns partners (L,).
+Refold = Callable[[str, Sequence[tuple[int, int]], float], IntArray]
+
+# Source: the project's template study: -1 kcal/mol a mapped template pair; runs of 1-3 residues carried over hurt.
+PAIR_BONUS_KCAL = -1.0
+SHORTEST_RUN = 4
+
+
+def carry_coords(library: TemplateLibrary, hit: Hit) -> FloatArray:
+    """(L, 3) the template's coordinates on the query's residues, NaN where unaligned or unresolved."""
+    coords = np.full((len(hit.mapping), 3), np.nan)
+    aligned = hit.mapping >= 0
+    coords[aligned] = library.coords[library.chain_rows(hit.chain)][hit.mapping[aligned]]
+    return coords
+
+
+def drop_short_runs(coords: FloatArray, shortest: int = SHORTEST_RUN) -> FloatArray:
+    """A copy of coords (L, 3) in which runs of fewer than `shortest` placed residues are NaN."""
+    kept = coords.copy()
+    placed = np.isfinite(coords).all(1)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], placed.astype(np.int8), [0]])))
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start < shortest:
+            kept[start:stop] = np.nan
+    return kept
+
+
+def map_pairs(library: TemplateLibrary, hit: Hit) -> tuple[IntArray, IntArray, int]:
+    """Query residues (i, j), i < j, of the template's pairs, both ends aligned; and how many had one end aligned."""
+    partner = library.chain_partner(hit.chain)
+    back = np.full(len(partner), -1, dtype=np.int64)
+    aligned = np.flatnonzero(hit.mapping >= 0)
+    back[hit.mapping[aligned]] = aligned
+    first = np.flatnonzero(partner > np.arange(len(partner)))
+    i, j = back[first], back[partner[first]]
+    both = (i >= 0) & (j >= 0)
+    return i[both], j[both], int(((i >= 0) ^ (j >= 0)).sum())
+
+
+def usable_pairs(tokens: IntArray, first: IntArray, second: IntArray) -> list[tuple[int, int]]:
+    """Those pairs that the query can form: canonical and at least four residues apart."""
+    fine = rna.canonical_pair_matrix()[tokens[first], tokens[second]] & (second - first > 3)
+    return [(int(i), int(j)) for i, j in zip(first[fine], second[fine])]
+
+
+def merge_pairs(length: int, pairs: Sequence[tuple[int, int]], partner: IntArray) -> IntArray:
+    """Partners (L,) of the given pairs, and of those of `partner` that neither conflict with nor cross them."""
+    merged = np.full(length, -1, dtype=np.int64)
+    for i, j in pairs:
+        if merged[i] < 0 and merged[j] < 0:
+            merged[i], merged[j] = j, i
+    # Each residue's innermost enclosing given pair: a further pair crosses none exactly when both ends agree on it.
+    inside = np.full(length, -1, dtype=np.int64)
+    stack: list[int] = []
+    for i in range(length):
+        if merged[i] > i:
+            stack.append(i)
+        elif 0 <= merged[i] < i and int(merged[i]) in stack:
+            stack.remove(int(merged[i]))
+        inside[i] = stack[-1] if stack else -1
+    for a in np.flatnonzero(partner > np.arange(length)):
+        b = int(partner[a])
+        if merged[a] < 0 and merged[b] < 0 and inside[a] == inside[b]:
+            merged[a], merged[b] = b, a
+    return merged
+
+
+def build_hybrid(
+    sequence: str,
+    chains: Sequence[Chain],
+    carried: FloatArray,
+    partner: IntArray,
+    fragments: FragmentSource | None,
+    seed: int = 0,
+    temperature: float = 0.0,
+) -> FloatArray:
+    """(L, 3) all finite: the carried atoms where they form runs, stems and loops of `partner` built around them."""
+    fixed = drop_short_runs(carried)
+    if np.isfinite(fixed).all(1).sum() < 4:
+        fixed = carried if np.isfinite(carried).all(1).sum() >= 4 else np.full_like(carried, np.nan)
+    return assemble(sequence, partner, chains, fragments, fixed, seed, temperature)
+
+
+def pair_with_template(
+    sequence: str, library: TemplateLibrary, hit: Hit, predicted: IntArray, refold: Refold | None
+) -> IntArray:
+    """Partners (L,) of the query given a template: refolded with a bonus, or merged with the prediction without."""
+    first, second, _ = map_pairs(library, hit)
+    pairs = usable_pairs(rna.encode_sequence(sequence), first, second)
+    if refold is not None:
+        return refold(sequence, pairs, PAIR_BONUS_KCAL)
+    return merge_pairs(len(sequence), pairs, predicted)
