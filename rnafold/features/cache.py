@@ -1,0 +1,78 @@
+"""Arrays computed once for each target, in parallel, and kept on disk under the digest of what they depend on."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from rnafold.errors import InputError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def digest(**parts: object) -> str:
+    """SHA-256 (hexadecimal) of named values that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def save_arrays(path: Path, arrays: Arrays) -> None:
+    """Writes an .npz under a temporary name and renames it, so that concurrent runs never read half a file.
+
+    Raises:
+        InputError: the folder cannot be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".npz")
+    except OSError as error:
+        raise InputError(f"{path.parent}: the cache cannot be written there ({error.strerror})") from error
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            np.savez_compressed(handle, allow_pickle=False, **dict(arrays))
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
+    """The named arrays of an .npz, None where the file is absent or damaged (it will be made again)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
+def compute_all(
+    work: Callable[[Any, Path], None], items: Sequence[tuple[Any, Path]], jobs: int, description: str
+) -> None:
+    """Calls `work(item, path)` for each, in `jobs` processes, with a progress bar on a terminal.
+
+    Args:
+        work: a module-level function that writes its result to the path.
+        items: (argument, path) in the order they are to be started: the longest first keeps all processes busy.
+        jobs: processes; 1 works in this one.
+        description: the progress bar's label.
+    """
+    if jobs <= 1 or len(items) <= 1:
+        for item, path in tqdm(items, desc=description, disable=None):
+            work(item, path)
+        return
+    # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=min(jobs, len(items)), mp_context=context) as pool:
+        futures = [pool.submit(work, item, path) for item, path in items]
+        for future in tqdm(as_completed(futures), total=len(futures), desc=description, disable=None):
+            future.result()

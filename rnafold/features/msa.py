@@ -1,0 +1,197 @@
+"""Multiple sequence alignments: read (FASTA and a3m), weighted profile, covariation of columns, cached on disk."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold.data.tables import read_text
+from rnafold.errors import InputError
+from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
+from rnafold.rna import UNKNOWN, UNKNOWN_TOKEN
+from rnafold.structure import Msa, Target
+
+logger = logging.getLogger(__name__)
+
+GAP_TOKEN: Final = 5
+NUM_SYMBOLS: Final = 6
+MAX_ROWS: Final = 20_000
+MAX_COVARIATION_ROWS: Final = 2_000
+MAX_COVARIATION_LENGTH: Final = 6_000
+PROFILE_VERSION: Final = 1
+_PSEUDOCOUNT: Final = 0.5
+
+_CODES = np.full(256, UNKNOWN_TOKEN, dtype=np.int8)
+for _index, _letters in enumerate(("Aa", "Cc", "Gg", "UuTt", "", "-.")):
+    for _letter in _letters:
+        _CODES[ord(_letter)] = _index
+# In an a3m lower-case letters are insertions against the query, and a dot is the gap opposite to one.
+_DROP_INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.")
+
+
+def find_msa(directories: Iterable[str | Path], target_id: str) -> Path | None:
+    """The alignment `<target_id>.MSA.fasta` in one of the folders or its MSA or MSA_v2 folder; None without one."""
+    for directory in directories:
+        for folder in (Path(directory), Path(directory) / "MSA", Path(directory) / "MSA_v2"):
+            path = folder / f"{target_id}.MSA.fasta"
+            if path.is_file():
+                return path
+    return None
+
+
+def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS) -> Msa:
+    """Alignment of a target: the first record is the query, a3m insertions are dropped, T reads as U.
+
+    Rows keep gaps where other chains of a multi-chain target stand. At most `max_rows` rows are kept, from the top
+    (alignments are sorted by similarity).
+
+    Raises:
+        InputError: no such file, empty, no FASTA, the query is not the target's sequence, or a row of another length.
+    """
+    records = _parse_fasta(path, max_rows)
+    query = records[0][1].upper().replace("T", "U")
+    if len(query) != target.length:
+        raise InputError(
+            f"{path}: record 1 (the query) has {len(query)} letters, expected {target.length} as in {target.target_id}"
+        )
+    for index, (found, expected) in enumerate(zip(query, target.sequence, strict=True)):
+        if found != expected and expected != UNKNOWN and found in "ACGU-":
+            raise InputError(
+                f"{path}: record 1 (the query), column {index + 1}: {found!r}, expected {expected!r} "
+                f"as in the sequence of {target.target_id}"
+            )
+    rows = [query, *(text.translate(_DROP_INSERTIONS) for _, text in records[1:])]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != target.length:
+            raise InputError(
+                f"{path}: record {number} ({records[number - 1][0][:40]!r}) has {len(row)} columns, "
+                f"expected {target.length} (cut off?)"
+            )
+    letters = np.frombuffer("".join(rows).encode("ascii", errors="replace"), dtype=np.uint8)
+    return Msa(tokens=_CODES[letters].reshape(len(rows), target.length))
+
+
+def _parse_fasta(path: str | Path, max_rows: int) -> list[tuple[str, str]]:
+    """(header, letters) of the first records."""
+    text = read_text(path).lstrip()
+    if not text.startswith(">"):
+        raise InputError(f"{path}: line 1 starts with {text[:1]!r}, expected '>' and a FASTA alignment")
+    records = []
+    for part in text[1:].split("\n>", max_rows)[:max_rows]:
+        header, _, letters = part.partition("\n")
+        records.append((header.strip(), "".join(letters.split())))
+    return records
+
+
+def weigh_rows(msa: Msa) -> npt.NDArray[np.float64]:
+    """Position-based weights (N,) that sum to 1: a row counts for its letters that few others share.
+
+    Source: Henikoff & Henikoff, J. Mol. Biol. 243, 574 (1994); gaps and unknown letters count nothing.
+    """
+    tokens = msa.tokens
+    weights = np.zeros(len(tokens))
+    present = np.zeros(tokens.shape[1])
+    shares = []
+    for symbol in range(4):
+        count = (tokens == symbol).sum(axis=0)
+        present += count > 0
+        shares.append(np.divide(1.0, count, out=np.zeros(len(count)), where=count > 0))
+    for symbol in range(4):
+        weights += (tokens == symbol) @ (shares[symbol] / np.maximum(present, 1))
+    total = weights.sum()
+    return weights / total if total > 0 else np.full(len(tokens), 1.0 / len(tokens))
+
+
+def build_profile(msa: Msa) -> npt.NDArray[np.float32]:
+    """Weighted frequencies (L, 6) of A, C, G, U, unknown and gap in each column; rows sum to 1."""
+    weights = weigh_rows(msa)
+    columns = [weights @ (msa.tokens == symbol) for symbol in range(NUM_SYMBOLS)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def covariation(msa: Msa) -> npt.NDArray[np.float32]:
+    """Mutual information of columns (L, L) in nats after the average product correction; symmetric, zero diagonal.
+
+    Only letters count (no gaps), with a pseudocount. The top 2,000 rows are used; above 6,000 columns, or with fewer
+    than two rows, all is zero: memory is four (L, L) float32 arrays.
+
+    Source: Dunn, Wahl & Gloor, Bioinformatics 24, 333 (2008).
+    """
+    length = msa.tokens.shape[1]
+    if length > MAX_COVARIATION_LENGTH:
+        logger.warning("covariation: %d columns are more than %d; left at zero", length, MAX_COVARIATION_LENGTH)
+    if length > MAX_COVARIATION_LENGTH or len(msa.tokens) < 2 or length < 2:
+        return np.zeros((length, length), dtype=np.float32)
+    used = Msa(tokens=msa.tokens[:MAX_COVARIATION_ROWS])
+    # Weights scaled to the effective number of rows make the pseudocount count as rows.
+    weights = weigh_rows(used)
+    weights = weights / (weights**2).sum()
+    letters = [(used.tokens == symbol).astype(np.float32) for symbol in range(4)]
+    scale = np.float32(weights.sum() + 16 * _PSEUDOCOUNT)
+    singles = [(weights @ one + 4 * _PSEUDOCOUNT) / scale for one in letters]
+    information: npt.NDArray[np.float32] = np.zeros((length, length), dtype=np.float32)
+    for first in range(4):
+        weighted = letters[first] * weights.astype(np.float32)[:, None]
+        for second in range(4):
+            joint = (weighted.T @ letters[second] + np.float32(_PSEUDOCOUNT)) / scale
+            expected = np.outer(singles[first], singles[second]).astype(np.float32)
+            information += joint * np.log(joint / expected)
+    np.fill_diagonal(information, 0.0)
+    information = ((information + information.T) / 2).astype(np.float32)
+    mean = information.sum(axis=0) / (length - 1)
+    overall = float(mean.mean())
+    if overall > 1e-12:
+        information -= np.outer(mean, mean).astype(np.float32) / np.float32(overall)
+    np.fill_diagonal(information, 0.0)
+    return information
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ProfileJob:
+    path: Path
+    target: Target
+
+
+class ProfileCache:
+    """Profiles of alignments on disk, one .npz a target, keyed by sequence, file and method version."""
+
+    def __init__(self, directory: str | Path, msa_folders: Sequence[str | Path]) -> None:
+        self.directory = Path(directory)
+        self.msa_folders = tuple(Path(folder) for folder in msa_folders)
+
+    def compute(self, targets: Sequence[Target], jobs: int = 1) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Profiles (L, 6) of the targets that have an alignment, computed in `jobs` processes where not yet on disk.
+
+        Raises:
+            InputError: an alignment is malformed or is not the target's.
+        """
+        jobs_by_id = {
+            target.target_id: _ProfileJob(path=path, target=target)
+            for target in targets
+            if (path := find_msa(self.msa_folders, target.target_id)) is not None
+        }
+        paths = {target_id: self._locate(job) for target_id, job in jobs_by_id.items()}
+        todo = [(job, paths[target_id]) for target_id, job in jobs_by_id.items() if not paths[target_id].exists()]
+        todo.sort(key=lambda item: -item[0].path.stat().st_size)
+        compute_all(_compute_profile, todo, jobs, "MSA profiles")
+        profiles = {}
+        for target_id, path in paths.items():
+            stored = load_arrays(path, ["profile"])
+            if stored is None:
+                _compute_profile(jobs_by_id[target_id], path)
+                stored = load_arrays(path, ["profile"]) or {}
+            profiles[target_id] = stored["profile"]
+        return profiles
+
+    def _locate(self, job: _ProfileJob) -> Path:
+        stat = job.path.stat()
+        key = digest(sequence=job.target.sequence, size=stat.st_size, changed=stat.st_mtime_ns, version=PROFILE_VERSION)
+        return self.directory / f"{key}.profile.npz"
+
+
+def _compute_profile(job: _ProfileJob, path: Path) -> None:
+    save_arrays(path, {"profile": build_profile(read_msa(job.path, job.target))})

@@ -1,0 +1,322 @@
+"""Base-pair probabilities, best structure and samples of a sequence, by ViennaRNA or, without it, by `stem_energy`."""
+
+import functools
+import importlib
+import logging
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold.errors import InputError
+from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
+from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.pair_choice import choose_partners, vary_partners
+from rnafold.features.stem_energy import fold_partition
+from rnafold.rna import parse_dot_bracket
+from rnafold.structure import Chain, Msa, Pairing, Target, whole_chain
+
+logger = logging.getLogger(__name__)
+
+METHOD_VERSION: Final = 1
+CUTOFF: Final = 1e-3
+# One partition function up to this length (8 s at 1,460 residues); longer ones are folded in windows.
+MAX_WHOLE: Final = 1500
+WINDOW: Final = 600
+MAX_SPAN: Final = 400
+FALLBACK_WINDOW: Final = 400
+# (L, L) float32 is 1.6 GB there; nothing in the competition's test sets comes near.
+MAX_LENGTH: Final = 20_000
+MAX_CONSENSUS_LENGTH: Final = 1000
+MAX_CONSENSUS_ROWS: Final = 24
+MIN_CONSENSUS_COVERAGE: Final = 0.6
+
+ProbabilityArray = npt.NDArray[np.float32]
+
+
+@functools.cache
+def load_vienna() -> Any | None:
+    """The ViennaRNA module, None (and one log line) where it is not installed."""
+    try:
+        return importlib.import_module("RNA")
+    except ImportError:
+        logger.warning(
+            "ViennaRNA is not installed (pip install viennarna): base pairs come from the built-in stem-energy model, "
+            "which agrees less well with experiments"
+        )
+        return None
+
+
+def predict_pairing(
+    sequence: str,
+    chains: Sequence[Chain] | None = None,
+    num_samples: int = 4,
+    seed: int = 0,
+    msa: Msa | None = None,
+) -> Pairing:
+    """Base pairs of a sequence of one or several chains.
+
+    Up to 1,500 residues all chains are folded together with ViennaRNA's partition function; beyond, each different
+    chain alone, and chains beyond 1,500 in windows of 600 with pairs up to 400 apart. An alignment with enough rows
+    contributes half of the probabilities through RNAalifold's consensus of each chain.
+    `partner` is the minimum-free-energy structure, or the one of maximum expected accuracy where windows, an
+    alignment or the fallback come in. Samples are Boltzmann-sampled for one chain folded whole without an alignment,
+    else seeded variations (`pair_choice.vary_partners`).
+
+    Args:
+        sequence: (L,) letters ACGU and N, chains concatenated.
+        chains: where each chain lies; None means one chain.
+        num_samples: further structures.
+        seed: of the samples; the same seed gives the same samples.
+        msa: alignment whose first row is the sequence.
+
+    Raises:
+        InputError: longer than 20,000 residues.
+    """
+    length = len(sequence)
+    if length > MAX_LENGTH:
+        raise InputError(f"sequence of {length} residues: pair probabilities need at most {MAX_LENGTH}; crop it first")
+    chains = tuple(chains) if chains else whole_chain(length)
+    vienna = load_vienna()
+    samples = np.full((num_samples, length), -1, dtype=np.int64)
+    if vienna is None:
+        probabilities, source = _fold_chains_apart(sequence, chains, _fold_fallback), "stem-energy fallback"
+        partner = None
+    elif length <= MAX_WHOLE:
+        probabilities, partner, drawn = _fold_whole(vienna, sequence, chains, num_samples, seed)
+        source = "viennarna"
+        samples = samples if drawn is None else drawn
+    else:
+        fold = functools.partial(_fold_long, vienna)
+        windows = any(chain.stop - chain.start > MAX_WHOLE for chain in chains)
+        source = "viennarna in windows" if windows else "viennarna, each chain alone"
+        probabilities = _fold_chains_apart(sequence, chains, fold)
+        partner = None
+    consensus = _fold_consensus(vienna, chains, msa) if vienna is not None and msa is not None else None
+    if consensus is not None:
+        probabilities, partner = (probabilities + consensus) / np.float32(2), None
+        source += " with alignment"
+    if num_samples and (partner is None or len(chains) > 1):
+        rng = np.random.default_rng([seed, zlib.crc32(sequence.encode())])
+        samples = vary_partners(probabilities, num_samples, rng)
+    if partner is None:
+        partner = choose_partners(probabilities)
+    return Pairing(probabilities=probabilities, partner=partner, samples=samples, source=source)
+
+
+def _fold_whole(
+    vienna: Any, sequence: str, chains: Sequence[Chain], num_samples: int, seed: int
+) -> tuple[ProbabilityArray, npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+    """Probabilities, minimum-free-energy partners and, for one chain, Boltzmann samples (S, L)."""
+    model = vienna.md()
+    model.uniq_ML = 1
+    strands = "&".join(sequence[chain.start : chain.stop] for chain in chains)
+    fold = vienna.fold_compound(strands, model)
+    structure, energy = fold.mfe()
+    # Without rescaling by the MFE the partition function overflows from about 1,000 residues on.
+    fold.exp_params_rescale(energy)
+    fold.pf()
+    probabilities = np.zeros((len(sequence), len(sequence)), dtype=np.float32)
+    for pair in fold.plist_from_probs(CUTOFF):
+        probabilities[pair.i - 1, pair.j - 1] = probabilities[pair.j - 1, pair.i - 1] = pair.p
+    partner = parse_dot_bracket(structure.replace("&", ""))
+    if len(chains) > 1 or not num_samples:
+        # ViennaRNA 2.7's sampling of several strands leaves all strands but the first unpaired.
+        return probabilities, partner, None
+    vienna.init_rand((seed + zlib.crc32(sequence.encode())) % (1 << 31))
+    drawn = [parse_dot_bracket(text) for text in fold.pbacktrack(num_samples)]
+    return probabilities, partner, np.stack(drawn)
+
+
+def _fold_long(vienna: Any, sequence: str) -> ProbabilityArray:
+    """One chain's probabilities: whole up to MAX_WHOLE residues, else averaged over all windows around a pair."""
+    if len(sequence) <= MAX_WHOLE:
+        return _fold_whole(vienna, sequence, whole_chain(len(sequence)), 0, 0)[0]
+    probabilities = np.zeros((len(sequence), len(sequence)), dtype=np.float32)
+    for pair in vienna.pfl_fold(sequence, WINDOW, MAX_SPAN, CUTOFF):
+        probabilities[pair.i - 1, pair.j - 1] = probabilities[pair.j - 1, pair.i - 1] = pair.p
+    return probabilities
+
+
+def _fold_fallback(sequence: str) -> ProbabilityArray:
+    """One chain's probabilities by `stem_energy`; beyond 400 residues averaged over overlapping windows."""
+    length = len(sequence)
+    if length <= FALLBACK_WINDOW:
+        found = fold_partition(sequence)[1].astype(np.float32)
+        return np.where(found >= CUTOFF, found, np.float32(0))
+    total = np.zeros((length, length), dtype=np.float32)
+    count = np.zeros((length, length), dtype=np.uint8)
+    starts = [*range(0, length - FALLBACK_WINDOW, FALLBACK_WINDOW // 2), length - FALLBACK_WINDOW]
+    for start in starts:
+        part = slice(start, start + FALLBACK_WINDOW)
+        total[part, part] += fold_partition(sequence[part])[1].astype(np.float32)
+        count[part, part] += 1
+    total /= np.maximum(count, 1)
+    total[total < CUTOFF] = 0.0
+    return total
+
+
+def _fold_chains_apart(
+    sequence: str, chains: Sequence[Chain], fold: Callable[[str], ProbabilityArray]
+) -> ProbabilityArray:
+    """Each different chain folded once, on the diagonal of (L, L); pairs between chains are left at zero."""
+    probabilities = np.zeros((len(sequence), len(sequence)), dtype=np.float32)
+    done: dict[str, ProbabilityArray] = {}
+    for chain in chains:
+        part = sequence[chain.start : chain.stop]
+        if part not in done:
+            done[part] = fold(part)
+        probabilities[chain.start : chain.stop, chain.start : chain.stop] = done[part]
+    return probabilities
+
+
+def _fold_consensus(vienna: Any, chains: Sequence[Chain], msa: Msa) -> ProbabilityArray | None:
+    """Consensus probabilities (L, L) of each chain's columns by RNAalifold; None where no chain has three rows."""
+    length = msa.tokens.shape[1]
+    probabilities = np.zeros((length, length), dtype=np.float32)
+    num_folded = 0
+    for chain in chains:
+        rows = select_rows(Msa(tokens=msa.tokens[:, chain.start : chain.stop]))
+        if len(rows) < 3 or chain.stop - chain.start > MAX_CONSENSUS_LENGTH:
+            continue
+        num_folded += 1
+        letters = np.array(list("ACGUN-"))
+        texts = ["".join(letters[msa.tokens[row, chain.start : chain.stop]]) for row in rows]
+        fold = vienna.fold_compound(texts)
+        fold.exp_params_rescale(fold.mfe()[1])
+        fold.pf()
+        for pair in fold.plist_from_probs(CUTOFF):
+            i, j = chain.start + pair.i - 1, chain.start + pair.j - 1
+            probabilities[i, j] = probabilities[j, i] = min(float(pair.p), 1.0)
+    return probabilities if num_folded == len(chains) else None
+
+
+def select_rows(msa: Msa, max_rows: int = MAX_CONSENSUS_ROWS) -> list[int]:
+    """Rows for a consensus: the query, then from the top those that cover it and differ from all chosen by > 5 %."""
+    tokens = msa.tokens
+    covered = (tokens < 4).mean(axis=1) >= MIN_CONSENSUS_COVERAGE
+    chosen = [0]
+    for row in np.flatnonzero(covered)[:2000]:
+        if len(chosen) >= max_rows:
+            break
+        if row and (tokens[chosen] == tokens[row]).mean(axis=1).max() < 0.95:
+            chosen.append(int(row))
+    return chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PairingJob:
+    target: Target
+    num_samples: int
+    seed: int
+    msa_path: Path | None
+
+
+class StoredPairings(Mapping[str, Pairing]):
+    """Pairings by target_id, each read from disk when asked for, so that thousands of targets take no memory."""
+
+    def __init__(self, paths: Mapping[str, Path], lengths: Mapping[str, int]) -> None:
+        self._paths = dict(paths)
+        self._lengths = dict(lengths)
+
+    def __getitem__(self, target_id: str) -> Pairing:
+        pairing = _load_pairing(self._paths[target_id], self._lengths[target_id])
+        if pairing is None:
+            raise InputError(f"{self._paths[target_id]}: the stored base pairs are damaged; delete the file and rerun")
+        return pairing
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+class PairingCache:
+    """Pairings on disk, one .npz a target, keyed by sequence, chains, alignment file, method and its parameters."""
+
+    def __init__(
+        self, directory: str | Path, num_samples: int = 4, seed: int = 0, msa_folders: Sequence[str | Path] = ()
+    ) -> None:
+        self.directory = Path(directory)
+        self.num_samples = num_samples
+        self.seed = seed
+        self.msa_folders = tuple(msa_folders)
+
+    def compute(self, targets: Sequence[Target], jobs: int = 1) -> StoredPairings:
+        """Pairings of the targets, folded in `jobs` processes (longest first) where not yet on disk.
+
+        Raises:
+            InputError: a target longer than 20,000 residues, a malformed alignment, or a folder not writable.
+        """
+        work = {
+            target.target_id: _PairingJob(
+                target=target,
+                num_samples=self.num_samples,
+                seed=self.seed,
+                msa_path=find_msa(self.msa_folders, target.target_id),
+            )
+            for target in targets
+        }
+        paths = {target_id: self.locate(job.target, job.msa_path) for target_id, job in work.items()}
+        # Targets with the same chains share a file: it is made once.
+        todo = {
+            path: work[target_id]
+            for target_id, path in paths.items()
+            if not path.exists() or load_arrays(path, ["version"]) is None
+        }
+        ordered = sorted(((job, path) for path, job in todo.items()), key=lambda item: -item[0].target.length)
+        compute_all(_compute_pairing, ordered, jobs, "base pairs")
+        return StoredPairings(paths, {target.target_id: target.length for target in targets})
+
+    def locate(self, target: Target, msa_path: Path | None = None) -> Path:
+        """The file that holds, or will hold, a target's pairing."""
+        vienna = load_vienna()
+        stat = msa_path.stat() if msa_path else None
+        key = digest(
+            sequence=target.sequence,
+            chains=[[chain.start, chain.stop] for chain in target.chains],
+            version=METHOD_VERSION,
+            method=f"viennarna {vienna.__version__}" if vienna else "stem-energy",
+            num_samples=self.num_samples,
+            seed=self.seed,
+            msa=[stat.st_size, stat.st_mtime_ns] if stat else None,
+        )
+        return self.directory / f"{key}.pairing.npz"
+
+
+def _compute_pairing(job: _PairingJob, path: Path) -> None:
+    msa = read_msa(job.msa_path, job.target) if job.msa_path else None
+    pairing = predict_pairing(job.target.sequence, job.target.chains, job.num_samples, job.seed, msa)
+    left, right = np.nonzero(np.triu(pairing.probabilities))
+    save_arrays(
+        path,
+        {
+            "left": left.astype(np.int32),
+            "right": right.astype(np.int32),
+            "values": pairing.probabilities[left, right],
+            "partner": pairing.partner.astype(np.int32),
+            "samples": pairing.samples.astype(np.int32),
+            "source": np.array(pairing.source),
+            "version": np.array(METHOD_VERSION),
+        },
+    )
+
+
+def _load_pairing(path: Path, length: int) -> Pairing | None:
+    stored = load_arrays(path, ["left", "right", "values", "partner", "samples", "source"])
+    if stored is None or len(stored["partner"]) != length:
+        return None
+    probabilities = np.zeros((length, length), dtype=np.float32)
+    probabilities[stored["left"], stored["right"]] = stored["values"]
+    probabilities[stored["right"], stored["left"]] = stored["values"]
+    return Pairing(
+        probabilities=probabilities,
+        partner=stored["partner"].astype(np.int64),
+        samples=stored["samples"].astype(np.int64),
+        source=str(stored["source"]),
+    )
