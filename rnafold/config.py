@@ -63,7 +63,13 @@ def _represent_sequence(dumper: yaml.SafeDumper, items: Sequence[Any]) -> yaml.N
     return dumper.represent_sequence(_TAG + "seq", items, flow_style=plain)
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # Only double quotes keep every line break: inside single ones a NEL (x85) comes back as a blank.
+    return dumper.represent_scalar(_TAG + "str", text, style=None if text.isprintable() else '"')
+
+
 _Dumper.add_representer(list, _represent_sequence)
+_Dumper.add_representer(str, _represent_text)
 
 
 def load_yaml(path: Path | str) -> Section:

@@ -65,7 +65,7 @@ class MemoryFacts:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class PeakRates:
-    """Peak dense rates of one card in 10^12 operations a second; None where the type has no native arithmetic."""
+    """Peak dense rates of one card in 10^12 operations a second; None where a type runs no faster than fp32."""
 
     fp32: float
     tf32: float | None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rnafold import config
@@ -187,6 +187,16 @@ WITH_TRAIN = "train:\n  epochs: 3\n  optimizer: {rate: 1}\n"
             WITH_TRAIN + "  shuffle: 1\n",
             "run.yaml:4: train.shuffle: found the whole number 1, expected true or false",
             id="int-for-bool",
+        ),
+        pytest.param(
+            "train:\n  optimizer: {rate: true}\n",
+            "run.yaml:1: missing key train.epochs",
+            id="missing-before-mistyped",
+        ),
+        pytest.param(
+            "train:\n  epochs: 3\n  optimizer: {rate: true}\n",
+            "run.yaml:3: train.optimizer.rate: found true, expected a number",
+            id="bool-for-float",
         ),
         pytest.param(
             WITH_TRAIN + "  name: 5\n",
@@ -416,6 +426,7 @@ def test_dump_and_build_are_inverse_for_any_config(original: Config) -> None:
     assert build(Config, parse_yaml(dump(original), "dump.yaml")) == original
 
 
+@example({"\x85": "a\x85 b", "no": "off"})
 @given(st.dictionaries(texts, texts | st.integers() | st.booleans() | st.none(), max_size=4))
 def test_dumped_text_means_the_same_to_a_yaml_1_1_reader(mapping: dict[str, Any]) -> None:
     # Others read the resolved config of a run with plain PyYAML: text that looks like `no` must come out quoted.
