@@ -51,7 +51,7 @@ def test_any_structure_gives_finite_coordinates_with_bonds_of_nucleotides(text: 
 
 
 def test_stems_are_right_handed_a_form_helices() -> None:
-    coords = assemble(TRNA, rna.parse_dot_bracket(TRNA_PAIRS))
+    coords = assemble(TRNA, rna.parse_dot_bracket(TRNA_PAIRS), temperature=0.0)
     for stem in rna.find_stems(clean_pairing(rna.parse_dot_bracket(TRNA_PAIRS), np.zeros(len(TRNA) - 1, dtype=bool))):
         ideal = np.vstack(geometry.build_helix(stem[2]))
         placed = coords[stem_residues(stem)]
@@ -88,7 +88,7 @@ def test_two_fixed_atoms_are_too_few_to_build_around_but_are_kept() -> None:
 
 def test_strands_of_a_duplex_pair_across_the_chain_break() -> None:
     partner = rna.parse_dot_bracket("((((((" + "))))))")
-    coords = assemble("GGGGGGCCCCCC", partner, chains=_two_chains(6, 6))
+    coords = assemble("GGGGGGCCCCCC", partner, chains=_two_chains(6, 6), temperature=0.0)
     distance = np.linalg.norm(coords[np.arange(12)] - coords[partner], axis=1)
     # Ideal helix: the two strands of radius 8.45, 73.8 degrees and 3.54 Å apart: chord 2*8.45*sin(36.9) = 10.15,
     # with the shift sqrt(10.15^2 + 3.54^2) = 10.75 Å.

@@ -12,10 +12,12 @@ import numpy as np
 
 from rnafold import rna
 from rnafold.assembly.fill import count_clashes, fill_chain, separate
-from rnafold.assembly.ideal import IdealFragments, Proposal
+from rnafold.assembly.ideal import IdealFragments, Proposal, vary_helix
 from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues, clean_pairing, find_loops, stem_residues
-from rnafold.geometry import build_helix, superpose, transform
+from rnafold.geometry import superpose, transform
 from rnafold.structure import BoolArray, Chain, FloatArray, crossing_chains, whole_chain
+
+HELIX_SPREAD = 0.6
 
 
 class FragmentSource(Protocol):
@@ -47,6 +49,7 @@ class Builder:
     ) -> None:
         self.tokens, self.source, self.rng = tokens, source, rng
         self.temperature, self.tries = temperature, tries
+        self.helix = vary_helix(rng, HELIX_SPREAD * min(temperature, 1.0))
         self.coords: FloatArray = np.full((len(tokens), 3), np.nan)
         self.stems = rna.find_stems(partner)
         self.loops = find_loops(partner, breaks)
@@ -79,8 +82,7 @@ class Builder:
                 self.coords[new] = moved[1]
 
     def _seed_stem(self, stem: tuple[int, int, int]) -> None:
-        strand, other = build_helix(stem[2])
-        self.coords[stem_residues(stem)] = np.vstack([strand, other])
+        self.coords[stem_residues(stem)] = self.helix.build(stem[2])
 
     def _complete_stems(self, stems: Iterable[tuple[int, int, int]]) -> None:
         """Superpose ideal helices on stems of which at least three residues are placed."""
@@ -89,7 +91,7 @@ class Builder:
             known = self.placed(residues)
             if known.all() or known.sum() < 3:
                 continue
-            ideal = np.vstack(build_helix(stem[2]))
+            ideal = self.helix.build(stem[2])
             moved = transform(ideal, *superpose(ideal[known], self.coords[residues[known]]))
             self.coords[residues[~known]] = moved[~known]
 
@@ -162,7 +164,7 @@ class Builder:
                 continue
             shared = [at for at, row in enumerate(rows) if int(row) in position]
             if len(shared) >= 3:
-                ideal = np.vstack(build_helix(stem[2]))
+                ideal = self.helix.build(stem[2])
                 goal = np.array([position[int(rows[at])] for at in shared])
                 total += count_clashes(transform(ideal, *superpose(ideal[shared], goal)), self.coords[others])
         return total
