@@ -78,7 +78,9 @@ def measure_angles_degrees(coords: FloatArray) -> FloatArray:
 
 def measure_dihedrals_degrees(coords: FloatArray) -> FloatArray:
     """Signed virtual dihedrals (..., N-3) in degrees of four consecutive points of (..., N, 3), in (-180, 180]."""
-    first, second, third = (coords[..., k + 1 : coords.shape[-2] - 2 + k, :] - coords[..., k : -3 + k or None, :] for k in range(3))
+    first, second, third = (
+        coords[..., k + 1 : coords.shape[-2] - 2 + k, :] - coords[..., k : -3 + k or None, :] for k in range(3)
+    )
     normal, other = np.cross(first, second), np.cross(second, third)
     length = np.maximum(np.linalg.norm(second, axis=-1), 1e-9)
     return np.asarray(

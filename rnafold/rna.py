@@ -17,7 +17,7 @@ NUM_TOKENS: Final = 5
 UNKNOWN_TOKEN: Final = 4
 ATOM_NAME: Final = "C1'"
 
-# Distance C1'-C1' of a canonical pair: mean and standard deviation. Source: measured (7,000 GC, 3,206 AU, 726 GU pairs).
+# Distance C1'-C1' of a canonical pair: mean and standard deviation. Source: measured (7,000 GC, 3,206 AU, 726 GU).
 PAIR_DISTANCE: Final[dict[str, tuple[float, float]]] = {"GC": (10.64, 0.23), "AU": (10.54, 0.32), "GU": (10.38, 0.47)}
 # Cross distances of stacked pairs (i, j), (i+1, j-1): C1'(i+1)-C1'(j) and C1'(i)-C1'(j-1). Source: measured in stems.
 CROSS_DISTANCE_NEAR: Final = (7.90, 0.45)
@@ -53,16 +53,18 @@ def encode_sequence(sequence: str) -> IntArray:
 def canonical_pair_matrix() -> npt.NDArray[np.bool_]:
     """(5, 5) True where two tokens can form a Watson-Crick or wobble pair (GC, AU, GU)."""
     matrix = np.zeros((NUM_TOKENS, NUM_TOKENS), dtype=np.bool_)
-    for first, second in PAIR_DISTANCE:
-        matrix[_TOKEN[first], _TOKEN[second]] = matrix[_TOKEN[second], _TOKEN[first]] = True
+    for pair in PAIR_DISTANCE:
+        first, second = _TOKEN[pair[0]], _TOKEN[pair[1]]
+        matrix[first, second] = matrix[second, first] = True
     return matrix
 
 
 def pair_distance_matrix() -> npt.NDArray[np.float64]:
     """(5, 5) ideal C1'-C1' distance in Å of a pair of tokens; 10.5 where the pair is not canonical."""
     matrix = np.full((NUM_TOKENS, NUM_TOKENS), 10.5)
-    for (first, second), (mean, _) in PAIR_DISTANCE.items():
-        matrix[_TOKEN[first], _TOKEN[second]] = matrix[_TOKEN[second], _TOKEN[first]] = mean
+    for pair, (mean, _) in PAIR_DISTANCE.items():
+        first, second = _TOKEN[pair[0]], _TOKEN[pair[1]]
+        matrix[first, second] = matrix[second, first] = mean
     return matrix
 
 
@@ -98,14 +100,12 @@ def format_dot_bracket(partner: Sequence[int] | IntArray) -> str:
     for i, j in enumerate(partner):
         if j <= i:
             continue
-        for level, pairs in enumerate(levels):
-            if all((a < i < b) == (a < j < b) for a, b in pairs):
-                break
-        else:
-            levels.append([])
-            level = len(levels) - 1
+        fits = (k for k, pairs in enumerate(levels) if all((a < i < b) == (a < j < b) for a, b in pairs))
+        level = next(fits, len(levels))
         if level >= len(_OPENING):
             continue
+        if level == len(levels):
+            levels.append([])
         levels[level].append((i, int(j)))
         letters[i], letters[int(j)] = _OPENING[level], _CLOSING[level]
     return "".join(letters)

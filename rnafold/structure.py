@@ -69,7 +69,7 @@ class Structure:
 def structure_from_points(points: FloatArray) -> Structure:
     """Structure of one atom a residue from points (L, 3); a row that is not finite or beyond -1e6 is unresolved."""
     with np.errstate(invalid="ignore"):
-        real = np.isfinite(points).all(-1) & (points > -1e6).all(-1)
+        real = np.asarray(np.isfinite(points).all(-1) & (points > -1e6).all(-1), dtype=np.bool_)
     return Structure(coords=np.where(real[:, None], points, 0.0)[:, None, :], mask=real[:, None])
 
 
@@ -91,7 +91,7 @@ class Msa:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairing:
-    """Base-pair probabilities (L, L), float32, symmetric, zero diagonal; `partner` (L,) of the best structure, -1 = none.
+    """Base-pair probabilities (L, L), float32, symmetric, zero diagonal; `partner` (L,) of the best one, -1 = none.
 
     `samples` (S, L) are partner arrays of further structures (suboptimal or Boltzmann-sampled), possibly S = 0.
     `source` names the method ("viennarna", "stem-energy fallback", ...).

@@ -1,0 +1,8 @@
+"""`python -m rnafold`."""
+
+import sys
+
+from rnafold.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""One prediction of the network for one target of any length: whole if it fits, otherwise in superposed chunks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rnafold import geometry
+from rnafold.features.batch import collate
+from rnafold.features.build import Example, crop_example
+from rnafold.model.network import PairNetwork, PlainNetwork
+
+FloatArray = npt.NDArray[np.float64]
+# Longer targets are folded in chunks of this many residues, each overlapping the one before by OVERLAP.
+MAX_WHOLE = 1024
+OVERLAP = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fold:
+    """coords (L, 3) in Å, expected lDDT (L,) and expected TM-score, both 0-1 (0 where the network has no such head)."""
+
+    coords: FloatArray
+    lddt: FloatArray
+    expected_tm: float
+
+
+@torch.inference_mode()
+def fold_example(
+    network: PlainNetwork | PairNetwork,
+    example: Example,
+    recycles: int,
+    device: torch.device | str = "cpu",
+    max_whole: int = MAX_WHOLE,
+) -> Fold:
+    """Coordinates of a target; one longer than `max_whole` is folded in chunks joined on their overlaps."""
+    length = example.length
+    if length <= max_whole:
+        return _fold_whole(network, example, recycles, device)
+    overlap = min(OVERLAP, max_whole // 3)
+    firsts = [*range(0, length - max_whole, max_whole - overlap), length - max_whole]
+    parts = [_fold_whole(network, crop_example(example, first, max_whole), recycles, device) for first in firsts]
+    coords = join_chunks(length, firsts, [p.coords for p in parts])
+    lddt, count = np.zeros(length), np.zeros(length)
+    for first, part in zip(firsts, parts):
+        lddt[first : first + max_whole] += part.lddt
+        count[first : first + max_whole] += 1
+    return Fold(
+        coords=coords, lddt=lddt / count, expected_tm=float(np.mean([p.expected_tm for p in parts])) / len(parts)
+    )
+
+
+def _fold_whole(
+    network: PlainNetwork | PairNetwork, example: Example, recycles: int, device: torch.device | str
+) -> Fold:
+    output = network(collate([example]).to(device), recycles)
+    n = example.length
+    return Fold(
+        coords=output.coords[0, :n, 0].double().cpu().numpy(),
+        lddt=np.zeros(n) if output.lddt is None else output.lddt[0, :n].double().cpu().numpy(),
+        expected_tm=0.0 if output.expected_tm is None else float(output.expected_tm[0]),
+    )
+
+
+def join_chunks(length: int, firsts: list[int], chunks: list[FloatArray]) -> FloatArray:
+    """Chunks (n, 3), each superposed on what is placed already by their shared residues, blended across the overlap.
+
+    Args:
+        length: residues L of the whole.
+        firsts: 0-based first residue of each chunk, increasing; neighbours overlap by three residues or more.
+        chunks: coordinates in Å, each in a frame of its own.
+    """
+    coords = np.full((length, 3), np.nan)
+    stop = 0
+    for first, chunk in zip(firsts, chunks):
+        shared = stop - first
+        if stop == 0:
+            coords[: len(chunk)] = chunk
+        else:
+            moved = geometry.transform(chunk, *geometry.superpose(chunk[:shared], coords[first:stop]))
+            # the weight slides from the old chunk to the new one, so that no bond is torn at the seam
+            blend = ((np.arange(shared) + 1.0) / (shared + 1.0))[:, None]
+            coords[first:stop] = (1 - blend) * coords[first:stop] + blend * moved[:shared]
+            coords[stop : first + len(chunk)] = moved[shared:]
+        stop = first + len(chunk)
+    return coords

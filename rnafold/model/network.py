@@ -1,0 +1,219 @@
+"""The two networks: `PairNetwork` refines a start structure under pair-biased attention, `PlainNetwork` is the brief's
+transformer. Both give C1' coordinates in Å, a confidence a residue (pLDDT as a fraction) and an expected TM-score.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rnafold.features.batch import Batch
+from rnafold.features.build import NUM_RESIDUE_CHANNELS
+from rnafold.model import layers
+from rnafold.rna import NUM_TOKENS
+from rnafold.settings import ModelConfig
+
+NUM_CHAIN_ROWS = 17
+# Distances beyond this carry no restraint; the same bound clamps the restraint loss.
+RESTRAINT_MAXIMUM = 40.0
+# Change of a distance in Å for one unit of the restraint head.
+RESTRAINT_STEP = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Output:
+    """What a network gives; None where a network has no such head.
+
+    Attributes:
+        coords: (B, L, A, 3) float32, Å.
+        lddt: (B, L) expected lDDT of each residue, 0-1.
+        expected_tm: (B,) expected TM-score of `coords`, 0-1.
+        distances: (B, L, L) expected distances in Å, symmetric.
+        spreads: (B, L, L) expected absolute deviations of `distances` in Å, positive.
+    """
+
+    coords: Tensor
+    lddt: Tensor | None = None
+    expected_tm: Tensor | None = None
+    distances: Tensor | None = None
+    spreads: Tensor | None = None
+
+
+class PlainNetwork(nn.Module):
+    """Transformer encoder from tokens to coordinates; no pair track, no start structure.
+
+    The head gives the step from one C1' to the next, which is summed up along the sequence: a head that gave
+    positions would hold a bias that every loss ignores.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.head_channels = width // config.attention_heads
+        self.tokens = nn.Embedding(NUM_TOKENS, width)
+        self.chains = nn.Embedding(NUM_CHAIN_ROWS, width)
+        self.norm_in = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            layers.Block(width, config.attention_heads, config.feed_forward, config.dropout)
+            for _ in range(config.layers)
+        )
+        self.norm_out = nn.LayerNorm(width)
+        self.step = nn.Linear(width, 3)
+        self.max_recycles = config.max_recycles
+        self.use_checkpointing = False
+
+    def forward(self, batch: Batch, recycles: int = 0) -> Output:
+        """Coordinates of a batch; `recycles` is accepted for the common call and must be 0."""
+        if recycles:
+            raise ValueError("the plain network does not recycle")
+        x = self.norm_in(self.tokens(batch.tokens) + self.chains(batch.chain_index.clamp_max(NUM_CHAIN_ROWS - 1)))
+        rotary = layers.rotary_angles(torch.cumsum(batch.mask.long(), 1), self.head_channels)
+        mask = layers.attention_mask(batch.mask, None)
+        for block in self.blocks:
+            x = run_block(block, x, rotary, mask, use_checkpointing=self.use_checkpointing and self.training)
+        steps = self.step(self.norm_out(x)).float() * 6.0 * batch.mask[..., None]
+        with torch.autocast(steps.device.type, enabled=False):
+            coords = torch.cumsum(steps, dim=1)
+        return Output(coords=coords[:, :, None, :])
+
+
+def run_block(
+    block: nn.Module, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor, *, use_checkpointing: bool
+) -> Tensor:
+    """One layer, recomputed in the backward pass when memory is short."""
+    if use_checkpointing:
+        result: Tensor = checkpoint(block, x, rotary, mask, use_reentrant=False)
+        return result
+    output: Tensor = block(x, rotary, mask)
+    return output
+
+
+class Relaxation(nn.Module):
+    """Moves coordinates toward predicted distances by weighted majorization, then by a vector in each residue's frame.
+
+    Each of the steps is the Jacobi form of SMACOF (de Leeuw, 1977): every other residue j proposes the point at the
+    predicted distance from it, and the proposals are averaged with weights that fall with the predicted spread. The
+    update commutes with rigid motion and with reflection; the frame vectors make it tell mirror images apart.
+    """
+
+    def __init__(self, width: int, channels: int, steps: int) -> None:
+        super().__init__()
+        self.norm_pair = nn.LayerNorm(channels)
+        self.restraint = nn.Linear(channels, 2)
+        self.norm_single = nn.LayerNorm(width)
+        self.shift = nn.Linear(width, 3)
+        self.rates = nn.Parameter(torch.full((steps,), 0.5))
+        # nearly zero: a fresh network hands the start structure through, and training can only improve on it
+        nn.init.normal_(self.restraint.weight, std=1e-3)
+        nn.init.zeros_(self.restraint.bias)
+        nn.init.normal_(self.shift.weight, std=1e-3)
+        nn.init.zeros_(self.shift.bias)
+
+    def forward(self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """single (B, L, D), pair (B, L, L, C), coords (B, L, 3) -> coords, distances (B, L, L), spreads (B, L, L)."""
+        raw = self.restraint(self.norm_pair(pair)).float()
+        shift = self.shift(self.norm_single(single)).float()
+        with torch.autocast(coords.device.type, enabled=False):
+            raw = raw + raw.transpose(1, 2)
+            distances = (layers.measure_distances(coords) + RESTRAINT_STEP * raw[..., 0]).clamp_min(2.0)
+            spreads = F.softplus(raw[..., 1] + 1.0) + 0.2
+            near = torch.sigmoid((RESTRAINT_MAXIMUM - 2.0 - distances) / 2.0)
+            real = mask[:, :, None] & mask[:, None, :]
+            weights = torch.where(real, near / spreads**2, torch.zeros_like(spreads))
+            total = weights.sum(-1, keepdim=True).clamp_min(1e-3)
+            for rate in self.rates:
+                pull = weights * (distances / layers.measure_distances(coords) - 1.0)
+                move = pull.sum(-1, keepdim=True) * coords - pull @ coords
+                coords = coords + rate * move / total
+            frames = layers.build_frames(coords, mask)
+            coords = coords + torch.einsum("blck,blk->blc", frames, shift) * mask[..., None]
+        return coords, distances, spreads
+
+
+class PairNetwork(nn.Module):
+    """Single track under pair-biased attention, a thin pair track, and coordinates refined from a start structure."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width, channels = config.width, config.pair_channels
+        self.head_channels = width // config.attention_heads
+        self.tokens = nn.Embedding(NUM_TOKENS, width)
+        self.residue = nn.Linear(NUM_RESIDUE_CHANNELS, width)
+        self.pair_input = layers.PairInput(channels)
+        self.norm_bias = nn.LayerNorm(channels)
+        self.bias = nn.ModuleList(nn.Linear(channels, config.attention_heads, bias=False) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(
+            layers.Block(width, config.attention_heads, config.feed_forward, config.dropout)
+            for _ in range(config.layers)
+        )
+        self.updates = nn.ModuleList(layers.PairUpdate(width, channels) for _ in range(config.pair_updates))
+        # updates are spread evenly: after layers n/k, 2n/k, ..
+        self.update_after = [(k + 1) * config.layers // (config.pair_updates + 1) for k in range(config.pair_updates)]
+        self.relaxation = Relaxation(width, channels, config.relax_steps)
+        self.norm_out = nn.LayerNorm(width)
+        self.lddt = nn.Linear(width, 1)
+        self.expected_tm = nn.Sequential(nn.Linear(width + 2, 64), nn.GELU(), nn.Linear(64, 1))
+        self.max_recycles = config.max_recycles
+        self.use_checkpointing = False
+
+    def forward(self, batch: Batch, recycles: int = 0) -> Output:
+        """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
+        coords = batch.start[:, :, 0].float()
+        with torch.no_grad():
+            for _ in range(recycles):
+                coords = self.refine(batch, coords).coords[:, :, 0]
+        return self.refine(batch, coords)
+
+    def refine(self, batch: Batch, coords: Tensor) -> Output:
+        """One pass of the trunk and the coordinate update from `coords` (B, L, 3)."""
+        with torch.autocast(coords.device.type, enabled=False):
+            coords = centre(coords, batch.mask)
+            frames = layers.build_frames(coords, batch.mask)
+        relative = layers.relative_position(batch.chain_index, batch.residue_index)
+        pair = self.pair_input(batch.pairing, batch.covariation, relative, coords, frames)
+        single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
+        rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
+        recompute = self.use_checkpointing and self.training
+        updates = dict(zip(self.update_after, self.updates))
+        bias_input = self.norm_bias(pair)
+        for index, block in enumerate(self.blocks):
+            if index in updates:
+                update = updates[index]
+                pair = checkpoint(update, single, pair, use_reentrant=False) if recompute else update(single, pair)
+                bias_input = self.norm_bias(pair)
+            mask = layers.attention_mask(batch.mask, self.bias[index](bias_input).permute(0, 3, 1, 2))
+            single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
+        coords, distances, spreads = self.relaxation(single, pair, coords, batch.mask)
+        out = self.norm_out(single)
+        real = batch.mask[..., None].to(out.dtype)
+        pooled = (out * real).sum(1) / real.sum(1)
+        pairs = batch.mask[:, :, None] & batch.mask[:, None, :]
+        doubt = torch.where(pairs, spreads.detach().log(), 0.0).sum((1, 2)) / pairs.sum((1, 2))
+        size = batch.mask.sum(1).float().log()
+        expected = self.expected_tm(torch.cat([pooled.float(), doubt[:, None], size[:, None]], dim=-1))
+        return Output(
+            coords=coords[:, :, None, :],
+            lddt=torch.sigmoid(self.lddt(out)[..., 0].float()),
+            expected_tm=torch.sigmoid(expected[..., 0].float()),
+            distances=distances,
+            spreads=spreads,
+        )
+
+
+def centre(coords: Tensor, mask: Tensor) -> Tensor:
+    """coords (B, L, 3) with the mean of the real residues at the origin and padding at the origin too."""
+    real = mask[..., None].to(coords.dtype)
+    mean = (coords * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp_min(1.0)
+    return (coords - mean) * real
+
+
+def build_network(config: ModelConfig) -> PlainNetwork | PairNetwork:
+    """The network of a model configuration, freshly initialised from torch's current seed."""
+    return PlainNetwork(config) if config.kind == "plain" else PairNetwork(config)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

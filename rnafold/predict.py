@@ -1,0 +1,229 @@
+"""From test sequences to a valid submission.csv before a deadline, whatever happens to a single target.
+
+A valid file of fallback structures is written first; then targets from short to long get candidates from every source
+there is, each within its share of the time left, and the file is replaced atomically as they improve.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from rnafold.assembly import assemble
+from rnafold.data.competition import read_targets
+from rnafold.errors import InputError
+from rnafold.features.build import build_example
+from rnafold.folding import fold_example
+from rnafold.model.network import PairNetwork, PlainNetwork
+from rnafold.structure import Candidate, Pairing, Target
+from rnafold.submission import Sample, read_sample, write_submission
+from rnafold.submission.rows import NUM_CONFORMATIONS
+from rnafold.training.dataset import FeatureSource
+
+log = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float64]
+# The file is rewritten after a target if the last writing is older than this.
+WRITE_EVERY_SECONDS = 20.0
+# Share of the deadline kept for the last writing, and the least of it.
+RESERVE_SHARE, RESERVE_SECONDS = 0.03, 3.0
+
+
+class OutOfTime(Exception):  # noqa: N818 - raised by the alarm, not a fault
+    """A target used up its time."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What happened: origins of the predictions, targets that fell back with the reason, and the seconds used."""
+
+    origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def match_targets(targets: Sequence[Target], sample: Sample, test_path: Path, sample_path: Path) -> list[Target]:
+    """The targets of the sample, each with the sample's number of rows.
+
+    Raises:
+        InputError: a target of the sample is not in the test file, or its length differs.
+    """
+    known = {t.target_id: t for t in targets}
+    missing = [name for name in sample.groups if name not in known]
+    if missing:
+        raise InputError(f"{sample_path}: {len(missing)} targets are not in {test_path}: {', '.join(missing[:3])}")
+    for name, rows in sample.groups.items():
+        if len(rows) != known[name].length:
+            raise InputError(
+                f"{sample_path}: {name} has {len(rows)} rows, but {known[name].length} residues in {test_path}"
+            )
+    return [known[name] for name in sample.groups]
+
+
+def build_fallback(target: Target) -> FloatArray:
+    """(5, L, 3): one A-form strand for each chain, side by side; what a target keeps if nothing better is found."""
+    coords = assemble(target.sequence, np.full(target.length, -1, dtype=np.int64), target.chains)
+    return np.repeat(coords[None], NUM_CONFORMATIONS, axis=0)
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises OutOfTime in the body after `seconds` (on platforms and threads that have alarms)."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise OutOfTime(f"{seconds:.0f} s are used up")
+
+    try:
+        previous = signal.signal(signal.SIGALRM, ring)
+    except (AttributeError, ValueError):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+Solver = Callable[[Target, float], tuple[FloatArray, tuple[str, ...]]]
+
+
+def run_targets(
+    targets: Sequence[Target],
+    sample: Sample,
+    out: Path,
+    solve: Solver,
+    *,
+    deadline_seconds: float | None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Outcome:
+    """Solves targets from short to long until the deadline; `out` is a valid file from the first second on.
+
+    Args:
+        targets: as in the sample.
+        sample: rows and order of the file.
+        out: the submission.
+        solve: (target, seconds) -> predictions (5, L, 3) and their origins; may raise anything.
+        deadline_seconds: from now; None means no limit.
+        clock: seconds.
+    """
+    began = clock()
+    outcome = Outcome()
+    predictions = {t.target_id: build_fallback(t) for t in targets}
+    write_submission(out, sample, predictions)
+    written = clock()
+    log.info("%s: a valid file of fallback structures is written; now improving %d targets", out, len(targets))
+    usable = None
+    if deadline_seconds is not None:
+        writing = written - began
+        usable = deadline_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * deadline_seconds, 2 * writing)
+    order = sorted(targets, key=lambda t: (t.length, t.target_id))
+    dirty = False
+    for position, target in enumerate(tqdm(order, unit="target", disable=None)):
+        budget = _share(order[position:], None if usable is None else usable - (clock() - began))
+        if budget is not None and budget < 0.05:
+            outcome.skipped.append(target.target_id)
+            continue
+        try:
+            # the limit is hard: twice the share, but never beyond what is left
+            left = None if usable is None else usable - (clock() - began)
+            with time_limit(1e7 if budget is None or left is None else min(2.0 * budget + 1.0, left)):
+                coords, origins = solve(target, 1e7 if budget is None else budget)
+            _require_valid(coords, target)
+            predictions[target.target_id] = coords
+            outcome.origins[target.target_id] = origins
+            dirty = True
+        except Exception as error:
+            outcome.failed[target.target_id] = f"{type(error).__name__}: {error}"
+            log.warning("%s: falls back to a plain strand", target.target_id, exc_info=True)
+        if dirty and clock() - written > WRITE_EVERY_SECONDS:
+            write_submission(out, sample, predictions)
+            written, dirty = clock(), False
+    if dirty:
+        write_submission(out, sample, predictions)
+    outcome.seconds = clock() - began
+    return outcome
+
+
+def _share(waiting: Sequence[Target], left: float | None) -> float | None:
+    """Seconds for the first of the waiting targets: its part of the time left by length to the power 1.5."""
+    if left is None:
+        return None
+    effort = [t.length**1.5 for t in waiting]
+    return float(max(left, 0.0) * effort[0] / sum(effort))
+
+
+def _require_valid(coords: FloatArray, target: Target) -> None:
+    if coords.shape != (NUM_CONFORMATIONS, target.length, 3) or not np.isfinite(coords).all():
+        raise ValueError(f"predictions of shape {coords.shape}, finite: {bool(np.isfinite(coords).all())}")
+
+
+@dataclass(slots=True)
+class NetworkSolver:
+    """Candidates of a target from assemblies and, with a network, their refinements; then five of them."""
+
+    features: FeatureSource
+    network: PairNetwork | PlainNetwork | None
+    recycles: int
+    seed: int
+    device: str = "cpu"
+
+    def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
+        began = time.monotonic()
+        self.features.prepare([target])
+        pairing = self.features.pairings[target.target_id]
+        candidates: list[Candidate] = []
+        for variant in range(NUM_CONFORMATIONS):
+            if candidates and time.monotonic() - began > seconds:
+                break
+            start = self._assemble(target, pairing, variant)
+            candidates.append(Candidate(coords=start, origin="assembly", confidence=0.0, note=f"variant {variant}"))
+            if self.network is not None:
+                candidates[-1] = self._refine(target, pairing, start, variant)
+        coords = [candidates[k % len(candidates)].coords for k in range(NUM_CONFORMATIONS)]
+        return np.stack(coords), tuple(c.origin for c in candidates)
+
+    def _assemble(self, target: Target, pairing: Pairing, variant: int) -> FloatArray:
+        options = [pairing.partner, *pairing.samples]
+        partner = options[variant % len(options)]
+        return assemble(target.sequence, partner, target.chains, seed=self.seed * 1000 + variant)
+
+    def _refine(self, target: Target, pairing: Pairing, start: FloatArray, variant: int) -> Candidate:
+        assert self.network is not None
+        profile, scores = self.features.alignment(target)
+        example = build_example(target, pairing, start, profile=profile, covariation=scores)
+        fold = fold_example(self.network, example, self.recycles, self.device)
+        return Candidate(coords=fold.coords, origin="network", confidence=fold.expected_tm, note=f"variant {variant}")
+
+
+def predict(
+    test: Path, sample_path: Path, out: Path, solve: Solver, deadline_seconds: float | None
+) -> tuple[Outcome, Mapping[str, int]]:
+    """Reads targets and sample, solves them and writes `out`; returns what happened and counts of origins.
+
+    Raises:
+        InputError: the test or sample file is malformed or they do not match.
+    """
+    sample = read_sample(sample_path)
+    targets = match_targets(read_targets(test), sample, test, sample_path)
+    outcome = run_targets(targets, sample, out, solve, deadline_seconds=deadline_seconds)
+    counts: dict[str, int] = {}
+    for origins in outcome.origins.values():
+        for origin in origins:
+            counts[origin] = counts.get(origin, 0) + 1
+    return outcome, counts
+
+
+def seed_everything(seed: int) -> None:
+    """One seed for torch; numpy generators take theirs explicitly."""
+    torch.manual_seed(seed)

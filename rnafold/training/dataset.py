@@ -1,0 +1,141 @@
+"""From entries to examples: pairings and alignments from the cache, start structures, noise and crops."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from rnafold import rna
+from rnafold.assembly import assemble
+from rnafold.assembly.pairs import pairs_from_coords
+from rnafold.features.build import Example, build_example, crop_example
+from rnafold.features.msa import build_profile, covariation, find_msa, read_msa
+from rnafold.features.secondary import PairingCache
+from rnafold.settings import DataConfig
+from rnafold.structure import Entry, Pairing, Structure, Target
+
+log = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float64]
+StartBuilder = Callable[[Target, Pairing, int], tuple[FloatArray, float]]
+
+
+def build_start(target: Target, pairing: Pairing, variant: int) -> tuple[FloatArray, float]:
+    """A start structure (L, 3) from the predicted pairs, and its expected TM-score (0: unknown).
+
+    Variant 0 takes the best secondary structure, further variants its samples in turn, each with its own seed.
+    """
+    options = [pairing.partner, *pairing.samples]
+    partner = options[variant % len(options)]
+    return assemble(target.sequence, partner, target.chains, seed=variant), 0.0
+
+
+class FeatureSource:
+    """Pairings, profiles and covariation of targets, computed once, cached on disk."""
+
+    def __init__(self, config: DataConfig, msa_folders: Sequence[Path] = ()) -> None:
+        self.config = config
+        self.msa_folders = tuple(msa_folders) if config.msa else ()
+        self.pairings: dict[str, Pairing] = {}
+
+    def prepare(self, targets: Sequence[Target]) -> None:
+        """Computes the pairings of `targets` in parallel, with a progress bar; what the cache holds is read."""
+        cache = PairingCache(Path(self.config.cache), self.config.pairing_samples, msa_folders=self.msa_folders)
+        missing = [t for t in targets if t.target_id not in self.pairings]
+        self.pairings.update(cache.compute(missing, jobs=self.config.jobs))
+
+    def alignment(self, target: Target) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
+        """Profile (L, 6) and covariation (L, L) of a target's alignment, None for both without one."""
+        path = find_msa(self.msa_folders, target.target_id) if self.msa_folders else None
+        if path is None:
+            return None, None
+        msa = read_msa(path, target)
+        return build_profile(msa), covariation(msa)
+
+
+class TrainingExamples(Dataset[Example]):
+    """Examples of the training entries; `index` is (epoch, entry) so that workers need no state."""
+
+    def __init__(
+        self, entries: Sequence[Entry], features: FeatureSource, seed: int, start: StartBuilder = build_start
+    ) -> None:
+        self.entries = list(entries)
+        self.features = features
+        self.seed = seed
+        self.start = start
+        self.starts: dict[tuple[int, int], tuple[FloatArray, float]] = {}
+        self.alignments: dict[int, tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Residues of each example after cropping."""
+        return [min(e.target.length, self.features.config.crop_length) for e in self.entries]
+
+    @property
+    def groups(self) -> list[str]:
+        """Cluster of each entry; identical sequences always share one."""
+        return [e.group or e.target.sequence for e in self.entries]
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        epoch, index = key
+        config = self.features.config
+        entry = self.entries[index]
+        rng = np.random.default_rng([self.seed, epoch, index, 1])
+        variant = int(rng.integers(config.start_variants))
+        start, confidence = self._start(index, variant)
+        reference = entry.references[int(rng.integers(len(entry.references)))]
+        example = self._build(
+            index, start + rng.normal(scale=config.start_noise, size=start.shape), confidence, reference
+        )
+        spare = example.length - config.crop_length
+        return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
+
+    def _start(self, index: int, variant: int) -> tuple[FloatArray, float]:
+        key = (index, variant)
+        if key not in self.starts:
+            target = self.entries[index].target
+            self.starts[key] = self.start(target, self.features.pairings[target.target_id], variant)
+        return self.starts[key]
+
+    def _build(self, index: int, start: FloatArray, confidence: float, reference: Structure) -> Example:
+        entry = self.entries[index]
+        if index not in self.alignments:
+            self.alignments[index] = self.features.alignment(entry.target)
+        profile, scores = self.alignments[index]
+        return build_example(
+            entry.target,
+            self.features.pairings[entry.target.target_id],
+            start,
+            start_confidence=confidence,
+            profile=profile,
+            covariation=scores,
+            reference=reference,
+            reference_partner=pairs_from_coords(rna.encode_sequence(entry.target.sequence), reference.c1),
+        )
+
+
+def prediction_example(
+    target: Target, features: FeatureSource, start: FloatArray, start_confidence: float = 0.0
+) -> Example:
+    """Example of a target to be predicted from one start structure."""
+    profile, scores = features.alignment(target)
+    pairing = features.pairings[target.target_id]
+    return build_example(target, pairing, start, start_confidence=start_confidence, profile=profile, covariation=scores)
+
+
+def describe_entries(entries: Sequence[Entry]) -> Mapping[str, float]:
+    """Counts that a run's log begins with: entries, clusters, residues, resolved share, longest."""
+    residues = sum(e.target.length for e in entries)
+    resolved = sum(int(e.references[0].residue_mask.sum()) for e in entries)
+    return {
+        "entries": len(entries),
+        "clusters": len({e.group or e.target.sequence for e in entries}),
+        "residues": residues,
+        "resolved_share": round(resolved / max(residues, 1), 4),
+        "longest": max((e.target.length for e in entries), default=0),
+    }

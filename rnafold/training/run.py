@@ -1,0 +1,166 @@
+"""A training run from a folder of competition files to weights: data, splits, leaks, baselines, training, records."""
+
+import datetime
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rnafold.config import dump
+from rnafold.data.competition import read_entries
+from rnafold.data.files import find_competition_files
+from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
+from rnafold.errors import InputError
+from rnafold.settings import Config, DataConfig, load_config
+from rnafold.structure import Entry
+from rnafold.training import machine
+from rnafold.training.checkpoint import write_atomically
+from rnafold.training.dataset import (
+    FeatureSource,
+    TrainingExamples,
+    build_start,
+    describe_entries,
+    prediction_example,
+)
+from rnafold.training.evaluate import evaluate_baselines
+from rnafold.training.loop import Trainer, TrainState
+from rnafold.training.schedule import TimeBudget
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entries:
+    """Entries that train and entries that validate, and where their alignments lie."""
+
+    train: tuple[Entry, ...]
+    validation: tuple[Entry, ...]
+    msa_folders: tuple[Path, ...]
+
+
+def choose_entries(directory: Path, config: DataConfig) -> Entries:
+    """Reads a data folder and splits it by date and cluster; leaks are logged, never silently kept.
+
+    Raises:
+        InputError: a file is missing or malformed, or no entry is left.
+    """
+    files = find_competition_files(directory, required=("train_sequences", "train_labels"))
+    assert files.train_sequences is not None and files.train_labels is not None
+    cutoff = datetime.date.fromisoformat(config.cutoff)
+    everything = read_entries(files.train_sequences, files.train_labels)
+    entries = [e for e in everything if e.target.cutoff is not None and e.target.cutoff < cutoff]
+    entries = [e for e in entries if e.target.length >= config.min_length and e.references]
+    if not entries:
+        raise InputError(
+            f"{files.train_sequences}: none of {len(everything)} entries was released before {config.cutoff} with at "
+            f"least {config.min_length} residues; see data.cutoff and data.min_length"
+        )
+    if config.max_entries:
+        entries = sorted(entries, key=lambda e: (e.target.cutoff or cutoff, e.target.target_id))[-config.max_entries :]
+    if config.validation == "file":
+        if files.validation_sequences is None or files.validation_labels is None:
+            raise InputError(f"{directory}: data.validation=file needs validation_{{sequences,labels}}.csv there")
+        train, validation = entries, read_entries(files.validation_sequences, files.validation_labels)
+    else:
+        split = development_split(entries, None, config.development_fraction, config.cluster_identity)
+        train, validation = list(split.train), list(split.dev)
+    leaks = report_leaks(train, validation, config.cluster_identity)
+    if leaks:
+        log.warning("%s", format_leaks(leaks))
+    chosen = _spread(validation, config.max_validation) if config.max_validation else validation
+    clusters = cluster_sequences([e.target.sequence for e in train], config.cluster_identity)
+    train = [replace(e, group=str(cluster)) for e, cluster in zip(train, clusters)]
+    return Entries(train=tuple(train), validation=tuple(chosen), msa_folders=files.msa_folders)
+
+
+def _spread(entries: Sequence[Entry], most: int) -> list[Entry]:
+    """At most `most` entries, evenly spread over the lengths, so that no length dominates the validation score."""
+    ordered = sorted(entries, key=lambda e: (e.target.length, e.target.target_id))
+    if len(ordered) <= most:
+        return ordered
+    return [ordered[int(k)] for k in np.linspace(0, len(ordered) - 1, most).round()]
+
+
+def start_run(config: Config, out: Path, resume: bool) -> bool:
+    """Prepares the run folder; returns whether there is something to resume.
+
+    Raises:
+        InputError: the folder holds a run and `resume` is not set, or a run of another model.
+    """
+    saved = out / "config.yaml"
+    has_run = saved.is_file() and (out / "metrics.jsonl").is_file()
+    if has_run and not resume:
+        raise InputError(f"{out}: holds a run already; continue it with --resume or choose another --out")
+    if has_run and load_config(saved).model != config.model:
+        raise InputError(f"{out}: the run there is of model {load_config(saved).model.name}, not {config.model.name}")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(saved, dump(config))
+    return has_run
+
+
+def train_model(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    max_hours: float | None = None,
+    profile: bool = False,
+) -> TrainState:
+    """Trains a network on the entries below `data`; everything about the run is left in `out`.
+
+    Args:
+        config: resolved configuration.
+        data: folder with the competition's files (searched, so a mount will do).
+        out: run folder: config.yaml, run.json, metrics.jsonl, checkpoints, best.safetensors, TensorBoard events.
+        resume: continue from the newest complete checkpoint if there is one.
+        max_hours: stop cleanly, with a checkpoint, before this many hours from now.
+        profile: write torch profiler traces of a few steps.
+
+    Raises:
+        InputError: the data, the run folder or the machine does not allow the run.
+    """
+    budget = TimeBudget(max_hours)
+    machine.check_device(config.hardware)
+    has_run = start_run(config, out, resume)
+    entries = choose_entries(data, config.data)
+    features = FeatureSource(config.data, entries.msa_folders)
+    features.prepare([e.target for e in (*entries.train, *entries.validation)])
+    examples = TrainingExamples(entries.train, features, config.train.seed)
+    starts = [build_start(e.target, features.pairings[e.target.target_id], 0) for e in entries.validation]
+    validation = [
+        (entry, prediction_example(entry.target, features, start, confidence))
+        for entry, (start, confidence) in zip(entries.validation, starts)
+    ]
+    trainer = Trainer(config, examples, validation, out, budget, resume=has_run, profile=profile)
+    preparation_seconds = budget.elapsed_seconds
+    if trainer.is_main:
+        baselines = evaluate_baselines(entries.validation, [s for s, _ in starts])
+        summary = {
+            "train": describe_entries(entries.train),
+            "validation": describe_entries(entries.validation),
+            "baselines_tm_score": baselines,
+            "preparation_seconds": round(preparation_seconds, 2),
+            "gpu": config.hardware.name,
+        }
+        write_atomically(out / "run.json", json.dumps(summary, indent=1))
+        log.info("%s", trainer.describe())
+        log.info(
+            "validation: %d targets; TM-score of zeros %.3f, straight lines %.3f, start structures %.3f",
+            len(validation),
+            *(baselines[name] for name in ("zeros", "straight_line", "start")),
+        )
+    state = trainer.run()
+    if trainer.is_main:
+        log.info(
+            "stopped after %d steps (%s): best validation TM-score %.4f at step %d; weights in %s",
+            state.step,
+            state.finished,
+            max(state.best_tm, 0.0),
+            state.best_step,
+            out / "best.safetensors",
+        )
+    return state

@@ -1,0 +1,46 @@
+"""Network weights as one safetensors file that says itself which network it is for."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from rnafold.building import build
+from rnafold.errors import ConfigError, InputError
+from rnafold.model.network import PairNetwork, PlainNetwork, build_network
+from rnafold.settings import ModelConfig
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork | PlainNetwork:
+    """The network of a weights file (best.safetensors of a run, or shipped weights), in evaluation mode.
+
+    Raises:
+        InputError: no such file, no safetensors file, or one that this project did not write.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from None
+    if "model" not in metadata:
+        raise InputError(f"{path}: no model configuration in its metadata; expected weights written by `train`")
+    try:
+        network = build_network(build(ModelConfig, json.loads(metadata["model"]), str(path)))
+        network.load_state_dict(tensors)
+    except (json.JSONDecodeError, ConfigError, RuntimeError) as error:
+        raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
+    return network.to(device).eval()
+
+
+def find_shipped_weights() -> Path | None:
+    """The weights that come with the kit: submission/weights of a checkout, or those inside an installed package."""
+    here = Path(__file__).resolve().parent
+    for folder in (here.parent / "submission" / "weights", here / "_weights"):
+        found = sorted(folder.glob("*.safetensors"))
+        if found:
+            return found[0]
+    return None
