@@ -1,0 +1,289 @@
+"""The ranker: what TM-score will the model built on a template alignment reach? A learned, calibrated figure.
+
+Gradient-boosted trees, averaged with a ridge regression, on features of the alignment. Trained with scikit-learn on
+later chains as queries against earlier templates of other groups; stored as JSON arrays and evaluated with numpy.
+"""
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold import rna
+from rnafold.errors import InputError
+from rnafold.structure import FloatArray
+from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.search import SETTINGS, Hit
+from rnafold.templates.transfer import carry_coords, map_pairs
+
+IntArray = npt.NDArray[np.int64]
+
+FEATURE_NAMES = (
+    "score",
+    *(f"is_{setting.name}" for setting in SETTINGS),
+    "coverage",
+    "identity_per_length",
+    "identity_per_aligned",
+    "probability_on_template_pairs",
+    "canonical_pairs_per_length",
+    "other_pairs_per_length",
+    "half_mapped_pairs_per_length",
+    "gaps_per_length",
+    "mapped_pairs_per_length",
+    "log_length",
+    "log_length_ratio",
+    "pair_content",
+    "predicted_pairs_mapped",
+    "longest_run",
+    "longest_hole",
+    "behind_best",
+    "log_compactness",
+)
+
+
+def measure_features(
+    library: TemplateLibrary,
+    hits: Sequence[Hit],
+    sequence: str,
+    probabilities: npt.NDArray[np.float32],
+    partner: IntArray,
+) -> FloatArray:
+    """(hits, features) in the order of FEATURE_NAMES.
+
+    Args:
+        library: where the hits' chains are.
+        hits: alignments of one query.
+        sequence: L letters of the query chain.
+        probabilities: (L, L) its base-pair probabilities.
+        partner: (L,) its predicted partners.
+    """
+    tokens = rna.encode_sequence(sequence)
+    best = [max((hit.score for hit in hits if hit.setting == number), default=0.0) for number in range(len(SETTINGS))]
+    rows = [_measure(library, hit, tokens, probabilities, partner, best[hit.setting]) for hit in hits]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(FEATURE_NAMES))
+
+
+def _measure(
+    library: TemplateLibrary,
+    hit: Hit,
+    tokens: IntArray,
+    probabilities: npt.NDArray[np.float32],
+    partner: IntArray,
+    best: float,
+) -> list[float]:
+    length = len(tokens)
+    carried = carry_coords(library, hit)
+    placed = np.asarray(np.isfinite(carried).all(1), dtype=np.bool_)
+    aligned = hit.mapping >= 0
+    same = int((tokens[aligned] == library.tokens[library.chain_rows(hit.chain)][hit.mapping[aligned]]).sum())
+    first, second, half = map_pairs(library, hit)
+    canonical = int(rna.canonical_pair_matrix()[tokens[first], tokens[second]].sum())
+    content = float(probabilities.sum()) / 2
+    predicted = int((partner > np.arange(length)).sum())
+    points = carried[placed]
+    spread = float(np.sqrt(((points - points.mean(0)) ** 2).sum(1).mean())) if len(points) > 2 else 1.0
+    return [
+        hit.score,
+        *(float(hit.setting == number) for number in range(len(SETTINGS))),
+        placed.sum() / length,
+        same / length,
+        same / max(1, int(aligned.sum())),
+        float(probabilities[first, second].sum()) / max(content, 1.0),
+        canonical / length,
+        (len(first) - canonical) / length,
+        half / length,
+        int((np.diff(hit.mapping[aligned]) != 1).sum()) / length,
+        len(first) / length,
+        float(np.log(length)),
+        float(np.log(library.chain_length[hit.chain] / length)),
+        content / length,
+        int((partner[first] == second).sum()) / max(1, predicted),
+        _longest(placed) / length,
+        _longest(~placed) / length,
+        hit.score - best,
+        float(np.log(max(spread, 1.0) / (5.0 * max(len(points), 1) ** (1 / 3)))),
+    ]
+
+
+def _longest(flags: npt.NDArray[np.bool_]) -> int:
+    """Length of the longest run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Forest:
+    """Boosted trees as flat arrays: node n splits on `feature` (-1 = leaf) at `threshold`; `value` is a leaf's part."""
+
+    feature: IntArray
+    threshold: FloatArray
+    left: IntArray
+    right: IntArray
+    value: FloatArray
+    roots: IntArray
+    baseline: float
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """(rows,) sum of the leaves that each row of features (rows, F) reaches."""
+        total = np.full(len(features), self.baseline)
+        index = np.arange(len(features))
+        for root in self.roots:
+            node = np.full(len(features), root, dtype=np.int64)
+            while (self.feature[node] >= 0).any():
+                inner = self.feature[node] >= 0
+                goes_left = features[index, np.maximum(self.feature[node], 0)] <= self.threshold[node]
+                node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
+            total += self.value[node]
+        return total
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, thresholds and values rounded to six digits."""
+        return {
+            "feature": self.feature.tolist(),
+            "threshold": [float(f"{x:.6g}") for x in self.threshold],
+            "left": self.left.tolist(),
+            "right": self.right.tolist(),
+            "value": [float(f"{x:.6g}") for x in self.value],
+            "roots": self.roots.tolist(),
+            "baseline": self.baseline,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Forest":
+        """The inverse of to_json."""
+        integers = {name: np.array(data[name], dtype=np.int64) for name in ("feature", "left", "right", "roots")}
+        return cls(
+            **integers,
+            threshold=np.array(data["threshold"], dtype=np.float64),
+            value=np.array(data["value"], dtype=np.float64),
+            baseline=float(data["baseline"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Ranker:
+    """Expected TM-score of the hybrid built on a hit: the mean of boosted trees and a ridge regression.
+
+    `trained_before`: no structure released on or after this date had a part in the training.
+    """
+
+    names: tuple[str, ...]
+    forest: Forest
+    weights: FloatArray
+    mean: FloatArray
+    scale: FloatArray
+    intercept: float
+    trained_before: datetime.date
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """(rows,) expected TM-scores, within 0..1, of features (rows, F)."""
+        if not len(features):
+            return np.zeros(0)
+        linear = (features - self.mean) / self.scale @ self.weights + self.intercept
+        return np.clip(0.5 * linear + 0.5 * self.forest.predict(features), 0.0, 1.0)
+
+    def save(self, path: str | Path) -> None:
+        """Write as JSON, in one step."""
+        data = {
+            "kind": "rnafold template ranker",
+            "names": list(self.names),
+            "trained_before": self.trained_before.isoformat(),
+            "weights": self.weights.tolist(),
+            "mean": self.mean.tolist(),
+            "scale": self.scale.tolist(),
+            "intercept": self.intercept,
+            "forest": self.forest.to_json(),
+        }
+        final = Path(path)
+        part = final.with_name(f".{final.name}.part")
+        part.write_text(json.dumps(data) + "\n", encoding="utf-8")
+        part.replace(final)
+
+    @classmethod
+    def load(cls, path: str | Path, names: Sequence[str] = FEATURE_NAMES) -> "Ranker":
+        """Read a saved ranker.
+
+        Raises:
+            InputError: not such a file, or trained on other features than `names`.
+        """
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            made = cls(
+                names=tuple(data["names"]),
+                forest=Forest.from_json(data["forest"]),
+                weights=np.array(data["weights"], dtype=np.float64),
+                mean=np.array(data["mean"], dtype=np.float64),
+                scale=np.array(data["scale"], dtype=np.float64),
+                intercept=float(data["intercept"]),
+                trained_before=datetime.date.fromisoformat(data["trained_before"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a ranker: {error}") from error
+        if made.names != tuple(names):
+            raise InputError(f"{path}: trained on {len(made.names)} other features, expected {len(names)}")
+        return made
+
+
+def train_ranker(
+    features: FloatArray,
+    tm: FloatArray,
+    query: IntArray,
+    names: Sequence[str],
+    trained_before: datetime.date,
+    seed: int = 0,
+    num_trees: int = 150,
+) -> Ranker:
+    """Fit the ranker. Each query weighs the same, however many hits it has.
+
+    Args:
+        features: (rows, F).
+        tm: (rows,) TM-scores that the models of these hits reached.
+        query: (rows,) index of the query that each row belongs to.
+        names: F names.
+        trained_before: the date before which all structures used were released.
+        seed: of the trees.
+        num_trees: boosting rounds.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.linear_model import Ridge
+
+    count = np.bincount(query)
+    weight = 1.0 / count[query]
+    weight = weight / weight.mean()
+    trees = HistGradientBoostingRegressor(
+        max_depth=5, max_iter=num_trees, learning_rate=0.06, min_samples_leaf=60, random_state=seed
+    ).fit(features, tm, weight)
+    mean, scale = features.mean(0), features.std(0) + 1e-9
+    ridge = Ridge(1.0).fit((features - mean) / scale, tm, weight)
+    return Ranker(
+        names=tuple(names),
+        forest=_flatten(trees),
+        weights=np.asarray(ridge.coef_, dtype=np.float64),
+        mean=mean,
+        scale=scale,
+        intercept=float(ridge.intercept_),
+        trained_before=trained_before,
+    )
+
+
+def _flatten(trees: Any) -> Forest:
+    """The trees of a fitted HistGradientBoostingRegressor as one Forest."""
+    parts: list[Any] = [predictor.nodes for (predictor,) in trees._predictors]
+    starts = np.concatenate([[0], np.cumsum([len(nodes) for nodes in parts])])[:-1].astype(np.int64)
+    nodes = np.concatenate(parts)
+    offset = np.repeat(starts, [len(part) for part in parts])
+    leaf = nodes["is_leaf"].astype(bool)
+    return Forest(
+        feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
+        threshold=np.where(leaf, 0.0, nodes["num_threshold"]).astype(np.float64),
+        left=np.where(leaf, 0, nodes["left"] + offset).astype(np.int64),
+        right=np.where(leaf, 0, nodes["right"] + offset).astype(np.int64),
+        value=np.where(leaf, nodes["value"], 0.0).astype(np.float64),
+        roots=starts,
+        baseline=float(np.ravel(trees._baseline_prediction)[0]),
+    )
