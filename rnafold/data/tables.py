@@ -11,7 +11,7 @@ import numpy as np
 
 from rnafold.errors import InputError
 
-BLOCK_BYTES: Final = 8 << 20
+BLOCK_BYTES: Final = 4 << 20
 # all_sequences of a ribosome is longer than the csv module's default of 131,072 characters a field.
 csv.field_size_limit(1 << 30)
 
