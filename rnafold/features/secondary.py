@@ -15,7 +15,7 @@ import numpy.typing as npt
 from rnafold.errors import InputError
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
 from rnafold.features.msa import find_msa, read_msa
-from rnafold.features.pair_choice import choose_partners, vary_partners
+from rnafold.features.pair_choice import MIN_PROBABILITY, choose_partners, vary_partners
 from rnafold.features.stem_energy import fold_partition
 from rnafold.rna import parse_dot_bracket
 from rnafold.structure import Chain, Msa, Pairing, Target, whole_chain
@@ -34,6 +34,8 @@ MAX_LENGTH: Final = 20_000
 MAX_CONSENSUS_LENGTH: Final = 1000
 MAX_CONSENSUS_ROWS: Final = 24
 MIN_CONSENSUS_COVERAGE: Final = 0.6
+# Gas constant times 310.15 K, in kcal/mol.
+BOLTZMANN_KCAL: Final = 0.61632
 
 ProbabilityArray = npt.NDArray[np.float32]
 
@@ -193,6 +195,35 @@ def _fold_consensus(vienna: Any, chains: Sequence[Chain], msa: Msa) -> Probabili
             i, j = chain.start + pair.i - 1, chain.start + pair.j - 1
             probabilities[i, j] = probabilities[j, i] = min(float(pair.p), 1.0)
     return probabilities if num_folded == len(chains) else None
+
+
+def fold_with_bonus(
+    sequence: str, pairs: Sequence[tuple[int, int]], bonus_kcal: float, chains: Sequence[Chain] | None = None
+) -> npt.NDArray[np.int64]:
+    """Partners (L,) of the minimum-free-energy structure when each of `pairs` gets a bonus energy.
+
+    Args:
+        sequence: (L,) letters ACGU and N, chains concatenated.
+        pairs: 0-based residues (i, j) with i < j, for example those of a template.
+        bonus_kcal: energy added where such a pair forms; negative favours it.
+        chains: where each chain lies; None means one chain.
+
+    Without ViennaRNA, or beyond 1,500 residues, the bonus raises the odds of the pairs' probabilities instead
+    (Boltzmann's factor at 37 degrees Celsius), from which the structure of maximum expected accuracy is taken.
+    """
+    vienna = load_vienna()
+    layout = tuple(chains) if chains else whole_chain(len(sequence))
+    if vienna is not None and len(sequence) <= MAX_WHOLE:
+        fold = vienna.fold_compound("&".join(sequence[chain.start : chain.stop] for chain in layout))
+        for i, j in pairs:
+            fold.sc_add_bp(i + 1, j + 1, bonus_kcal)
+        return parse_dot_bracket(fold.mfe()[0].replace("&", ""))
+    probabilities = predict_pairing(sequence, layout, num_samples=0).probabilities.copy()
+    factor = float(np.exp(min(-bonus_kcal / BOLTZMANN_KCAL, 20.0)))
+    for i, j in pairs:
+        odds = factor * max(float(probabilities[i, j]), MIN_PROBABILITY) / max(1.0 - float(probabilities[i, j]), 1e-6)
+        probabilities[i, j] = probabilities[j, i] = odds / (1.0 + odds)
+    return choose_partners(probabilities)
 
 
 def select_rows(msa: Msa, max_rows: int = MAX_CONSENSUS_ROWS) -> list[int]:
