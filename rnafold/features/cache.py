@@ -49,7 +49,7 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
     """The named arrays of an .npz, None where the file is absent or damaged (it will be made again)."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
         return None

@@ -20,8 +20,9 @@ BoolArray = npt.NDArray[np.bool_]
 RT_KCAL: Final = 0.0019872 * 310.15
 MIN_HAIRPIN: Final = 3
 MAX_INTERIOR: Final = 10
-# Each residue's factor is divided by this, so that 10,000 residues do not overflow; it cancels in probabilities.
-SCALE: Final = float(np.exp(0.35 / RT_KCAL))
+# Each residue's factor is divided by exp(this / RT), so that Z neither over- nor underflows; it cancels in
+# probabilities. The first that works is taken: kcal/mol and residue of ordinary RNA, then of ever richer stems.
+SCALES_KCAL: Final = (0.35, 0.7, 1.1, 1.5)
 
 # Stacking energy of pair (5' a, b 3') on the inner pair (c, d), by "ab" and "dc". Source: Turner 2004.
 _PAIR_ORDER: Final = ("CG", "GC", "GU", "UG", "AU", "UA")
@@ -87,9 +88,10 @@ class _Factors:
     pairs: BoolArray
     weak: BoolArray
     hairpin: FloatArray
+    scale: float
 
 
-def _prepare(sequence: str) -> _Factors:
+def _prepare(sequence: str, scale: float) -> _Factors:
     tokens = encode_sequence(sequence)
     length = len(tokens)
     index = np.arange(length)
@@ -107,8 +109,8 @@ def _prepare(sequence: str) -> _Factors:
         uncg = a == 3 and c == 1 and d == 2
         if gnra or uncg:
             energy[start, start + 5] += _STABLE_TETRALOOP
-    scaled = _boltzmann(energy) * SCALE ** -(gap.clip(0) + 2.0)
-    return _Factors(tokens=tokens, pairs=pairs, weak=weak, hairpin=np.where(pairs, scaled, 0.0))
+    scaled = _boltzmann(energy) * scale ** -(gap.clip(0) + 2.0)
+    return _Factors(tokens=tokens, pairs=pairs, weak=weak, hairpin=np.where(pairs, scaled, 0.0), scale=scale)
 
 
 def _interior_factors(factors: _Factors, j: int, left: int, right: int, count: int) -> FloatArray:
@@ -116,7 +118,7 @@ def _interior_factors(factors: _Factors, j: int, left: int, right: int, count: i
     tokens = factors.tokens
     i = np.arange(count)
     p, q = i + 1 + left, j - 1 - right
-    scale = SCALE ** -(left + right + 2.0)
+    scale = factors.scale ** -(left + right + 2.0)
     if left + right <= 1:
         # A bulge of one residue keeps the stack of its neighbours.
         stack = _STACK_TABLE[tokens[i], tokens[j], tokens[p], tokens[q]]
@@ -156,8 +158,8 @@ def _build_closures(factors: _Factors) -> _Closures:
     return _Closures(
         exterior=exterior,
         branch=exterior * _boltzmann(_MULTI_BRANCH),
-        multi=np.where(factors.pairs, exterior * _boltzmann(_MULTI_CLOSE + _MULTI_BRANCH) * SCALE**-2.0, 0.0),
-        lead=np.where(steps >= 0, SCALE ** -steps.clip(0).astype(np.float64), 0.0),
+        multi=np.where(factors.pairs, exterior * _boltzmann(_MULTI_CLOSE + _MULTI_BRANCH) * factors.scale**-2.0, 0.0),
+        lead=np.where(steps >= 0, factors.scale ** -steps.clip(0).astype(np.float64), 0.0),
     )
 
 
@@ -176,22 +178,22 @@ def _fill_inside(factors: _Factors, ends: _Closures) -> _Tables:
             # One or more branches in i+1 .. k-1 and the last one from k on; the sum runs over k - 1.
             column[: j - 1] += ends.multi[: j - 1, j] * (several[1:j, : j - 1] @ branch[1:j, j - 1])
         closed[:, j] = column
-        branch[:, j] = column * ends.branch[:, j] + (branch[:, j - 1] / SCALE if j else 0.0)
+        branch[:, j] = column * ends.branch[:, j] + (branch[:, j - 1] / factors.scale if j else 0.0)
         several[:, j] = ends.lead @ branch[:, j]
         if j:
             several[:, j] += several[:, :j] @ branch[1 : j + 1, j]
     return _Tables(closed=closed, branch=branch, several=several)
 
 
-def _differentiate_exterior(tables: _Tables, ends: _Closures) -> tuple[float, FloatArray]:
+def _differentiate_exterior(factors: _Factors, ends: _Closures, tables: _Tables) -> tuple[float, FloatArray]:
     """ln Z (scaled) and its derivative (L, L) by each closed interval through the exterior loop alone."""
     length = len(tables.closed)
     stems = tables.closed * ends.exterior
     prefix, suffix = np.ones(length + 1), np.ones(length + 1)
     for j in range(length):
-        prefix[j + 1] = prefix[j] / SCALE + prefix[: j + 1] @ stems[: j + 1, j]
+        prefix[j + 1] = prefix[j] / factors.scale + prefix[: j + 1] @ stems[: j + 1, j]
     for i in range(length - 1, -1, -1):
-        suffix[i] = suffix[i + 1] / SCALE + stems[i, i:] @ suffix[i + 1 :]
+        suffix[i] = suffix[i + 1] / factors.scale + stems[i, i:] @ suffix[i + 1 :]
     return float(np.log(prefix[-1])), np.outer(prefix[:-1], suffix[1:]) * ends.exterior / prefix[-1]
 
 
@@ -205,7 +207,7 @@ def _fill_outside(factors: _Factors, ends: _Closures, tables: _Tables, closed_ba
         if j:
             inner[1 : j + 1] += tables.several[:, :j].T @ outer
             several_bar[:, :j] += np.outer(outer, tables.branch[1 : j + 1, j])
-            branch_bar[:, j - 1] += inner / SCALE
+            branch_bar[:, j - 1] += inner / factors.scale
         closed_bar[:, j] += inner * ends.branch[:, j]
         column = closed_bar[:, j]
         if j >= 2:
@@ -223,15 +225,26 @@ def _fill_outside(factors: _Factors, ends: _Closures, tables: _Tables, closed_ba
 def fold_partition(sequence: str) -> tuple[float, FloatArray]:
     """Ensemble free energy in kcal/mol and pair probabilities (L, L, symmetric) of all nested structures.
 
-    Time grows as L^3 and memory as six (L, L) arrays: about a second at 300 residues.
+    Time grows as L^3 and memory as six (L, L) arrays: 0.6 s at 370 residues. Meant for windows up to 400 residues.
+
+    Raises:
+        OverflowError: the sequence is so long that no scale keeps Z in range.
     """
-    factors = _prepare(sequence)
-    length = len(factors.tokens)
-    if length < MIN_HAIRPIN + 2:
-        return 0.0, np.zeros((length, length))
+    if len(sequence) < MIN_HAIRPIN + 2:
+        return 0.0, np.zeros((len(sequence), len(sequence)))
+    for scale_kcal in SCALES_KCAL:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            energy, probabilities = _fold_scaled(sequence, scale_kcal)
+        if np.isfinite(energy) and np.isfinite(probabilities).all():
+            return energy, np.clip(probabilities + probabilities.T, 0.0, 1.0)
+    raise OverflowError(f"partition function of {len(sequence)} residues out of range: fold it in shorter windows")
+
+
+def _fold_scaled(sequence: str, scale_kcal: float) -> tuple[float, FloatArray]:
+    """Energy and one-sided probabilities (i < j) at one scale; not finite where that scale overflows."""
+    factors = _prepare(sequence, float(np.exp(scale_kcal / RT_KCAL)))
     ends = _build_closures(factors)
     tables = _fill_inside(factors, ends)
-    log_total, closed_bar = _differentiate_exterior(tables, ends)
-    probabilities = _fill_outside(factors, ends, tables, closed_bar) * tables.closed
-    energy = -RT_KCAL * (log_total + length * float(np.log(SCALE)))
-    return energy, np.clip(probabilities + probabilities.T, 0.0, 1.0)
+    log_total, closed_bar = _differentiate_exterior(factors, ends, tables)
+    energy = -RT_KCAL * log_total - len(sequence) * scale_kcal
+    return energy, _fill_outside(factors, ends, tables, closed_bar) * tables.closed

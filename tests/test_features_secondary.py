@@ -1,0 +1,251 @@
+"""Base pairs: the built-in partition function against enumeration, ViennaRNA, choice of structures, cache."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnafold.errors import InputError
+from rnafold.features import secondary, stem_energy
+from rnafold.features.pair_choice import choose_partners, vary_partners
+from rnafold.features.secondary import PairingCache, predict_pairing, select_rows
+from rnafold.rna import format_dot_bracket, parse_dot_bracket
+from rnafold.structure import Chain, Msa, Target, whole_chain
+
+HAIRPIN = "GGGACGCUUCGGCGUCCC"
+PAIRS = {"AU", "UA", "GC", "CG", "GU", "UG"}
+
+
+@pytest.fixture
+def no_vienna(monkeypatch):
+    monkeypatch.setattr(secondary, "load_vienna", lambda: None)
+
+
+def list_structures(sequence, start, stop):
+    """All nested pair lists of residues start .. stop-1 with hairpins of at least three."""
+    if stop - start < 5:
+        return [[]]
+    found = list_structures(sequence, start + 1, stop)
+    for j in range(start + 4, stop):
+        if sequence[start] + sequence[j] in PAIRS:
+            for inside, outside in itertools.product(
+                list_structures(sequence, start + 1, j), list_structures(sequence, j + 1, stop)
+            ):
+                found = [*found, [(start, j), *inside, *outside]]
+    return found
+
+
+def loop_energy(sequence, i, j, branches):
+    """Energy in kcal/mol of the loop closed by (i, j), written anew from the tables; None if the model has it not."""
+    weak = sequence[i] + sequence[j] not in ("GC", "CG")
+    if not branches:
+        size = j - i - 1
+        loop = sequence[i + 1 : j]
+        stable = size == 4 and (
+            (loop[0] == "G" and loop[2] in "AG" and loop[3] == "A") or (loop[0] + loop[2:] == "UCG")
+        )
+        mismatch = 0.45 * weak if size == 3 else -0.8
+        return stem_energy.hairpin_energy(size) + mismatch - 1.5 * stable
+    if len(branches) == 1:
+        ((p, q),) = branches
+        left, right = p - i - 1, j - q - 1
+        if left + right > 10:
+            return None
+        energy = stem_energy.interior_energy(left, right)
+        if left + right <= 1:
+            outer = stem_energy._PAIR_ORDER.index(sequence[i] + sequence[j])
+            inner = stem_energy._PAIR_ORDER.index(sequence[q] + sequence[p])
+            return energy + stem_energy._STACKS[outer][inner]
+        weak_ends = weak + (sequence[p] + sequence[q] not in ("GC", "CG"))
+        return energy + (0.45 if left == 0 or right == 0 else 0.7) * weak_ends
+    weak_ends = weak + sum(sequence[p] + sequence[q] not in ("GC", "CG") for p, q in branches)
+    return 3.4 + 0.4 * (len(branches) + 1) + 0.45 * weak_ends
+
+
+def structure_energy(sequence, pairs):
+    total = 0.0
+    for i, j in pairs:
+        inner = [(p, q) for p, q in pairs if i < p and q < j]
+        branches = [(p, q) for p, q in inner if not any(a < p and q < b for a, b in inner)]
+        energy = loop_energy(sequence, i, j, branches)
+        if energy is None:
+            return None
+        total += energy
+        if not any(a < i and j < b for a, b in pairs):
+            total += 0.45 * (sequence[i] + sequence[j] not in ("GC", "CG"))
+    return total
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    ["GGGAAACCC", "GGCGAAAGCC", "GCAAAGCAAGCAAAGCAGC", "GGAGAAACAGGAAACACC", "GUUCGCAGACUUCGAGU"],
+    ids=["hairpin", "tetraloop", "two branches", "multiloop", "wobble"],
+)
+def test_the_partition_function_equals_enumeration(sequence):
+    weights, counts = 0.0, np.zeros((len(sequence), len(sequence)))
+    for pairs in list_structures(sequence, 0, len(sequence)):
+        energy = structure_energy(sequence, pairs)
+        if energy is None:
+            continue
+        weight = np.exp(-energy / stem_energy.RT_KCAL)
+        weights += weight
+        for i, j in pairs:
+            counts[i, j] += weight
+            counts[j, i] += weight
+    energy, probabilities = stem_energy.fold_partition(sequence)
+    assert energy == pytest.approx(-stem_energy.RT_KCAL * np.log(weights), abs=1e-9)
+    assert np.abs(probabilities - counts / weights).max() < 1e-9
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.text("ACGUN", min_size=1, max_size=40))
+def test_probabilities_are_symmetric_and_sum_to_at_most_one(sequence):
+    _, probabilities = stem_energy.fold_partition(sequence)
+    assert (probabilities == probabilities.T).all()
+    assert probabilities.sum(axis=1).max() <= 1 + 1e-9
+    assert probabilities[[letter == "N" for letter in sequence]].sum() == 0
+
+
+def test_four_hundred_residues_neither_overflow_nor_vanish():
+    energy, probabilities = stem_energy.fold_partition("GC" * 100 + "UUCG" + "GC" * 98)
+    assert np.isfinite(energy) and energy < -200
+    assert np.isfinite(probabilities).all() and probabilities.sum() > 300
+
+
+def test_without_viennarna_the_fallback_is_used_and_named(no_vienna):
+    pairing = predict_pairing(HAIRPIN, num_samples=3)
+    assert pairing.source == "stem-energy fallback"
+    assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
+    assert pairing.samples.shape == (3, len(HAIRPIN))
+    assert pairing.probabilities.dtype == np.float32
+
+
+def test_the_missing_library_is_reported_once(monkeypatch, caplog):
+    def refuse(name):
+        raise ImportError(name)
+
+    secondary.load_vienna.cache_clear()
+    monkeypatch.setattr(secondary.importlib, "import_module", refuse)
+    assert secondary.load_vienna() is None and secondary.load_vienna() is None
+    secondary.load_vienna.cache_clear()
+    assert [
+        record.message for record in caplog.records if "ViennaRNA is not installed" in record.message
+    ].__len__() == 1
+
+
+def test_the_fallback_folds_long_sequences_in_windows(no_vienna, monkeypatch):
+    monkeypatch.setattr(secondary, "FALLBACK_WINDOW", 40)
+    sequence = "A" * 30 + HAIRPIN + "A" * 60 + HAIRPIN
+    partner = predict_pairing(sequence, num_samples=0).partner
+    # hairpins start at 30 and 108; each is 18 long
+    assert [partner[30], partner[108]] == [47, 125]
+
+
+def test_viennarna_folds_a_hairpin_and_samples_reproducibly():
+    pytest.importorskip("RNA")
+    first, second = (predict_pairing("ACGUACGAUCGAUUCGGAGC" + HAIRPIN, seed=seed) for seed in (1, 1))
+    assert first.source == "viennarna"
+    assert np.array_equal(first.samples, second.samples) and np.array_equal(first.probabilities, second.probabilities)
+    assert (first.probabilities == first.probabilities.T).all() and (np.diag(first.probabilities) == 0).all()
+    assert first.partner[20] == 37
+    assert first.samples.shape == (4, 38)
+
+
+def test_two_strands_pair_with_each_other():
+    pytest.importorskip("RNA")
+    chains = (Chain(chain_id="A", copy=1, start=0, stop=8), Chain(chain_id="B", copy=1, start=8, stop=16))
+    pairing = predict_pairing("GGGACGCCGGCGUCCC", chains)
+    assert format_dot_bracket(pairing.partner) == "((((((((" + "))))))))"
+    assert pairing.samples.shape == (4, 16)
+
+
+def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch):
+    pytest.importorskip("RNA")
+    monkeypatch.setattr(secondary, "MAX_WHOLE", 30)
+    chains = tuple(Chain(chain_id="A", copy=i + 1, start=18 * i, stop=18 * i + 18) for i in range(2))
+    pairing = predict_pairing(HAIRPIN * 2, chains)
+    assert pairing.source == "viennarna, each chain alone"
+    assert np.array_equal(pairing.probabilities[:18, :18], pairing.probabilities[18:, 18:])
+    assert pairing.probabilities[:18, 18:].sum() == 0
+    monkeypatch.setattr(secondary, "WINDOW", 30)
+    monkeypatch.setattr(secondary, "MAX_SPAN", 25)
+    windows = predict_pairing("A" * 20 + HAIRPIN)
+    assert windows.source == "viennarna in windows" and windows.partner[20] == 37
+
+
+def test_an_alignment_contributes_half():
+    pytest.importorskip("RNA")
+    rows = [HAIRPIN, "GGCACGCUUCGGCGUGCC", "GAGACGCUUCGGCGUCUC", "GGGUCGCUUCGGCGACCC"]
+    msa = Msa(tokens=np.array([["ACGUN-".index(letter) for letter in row] for row in rows], dtype=np.int8))
+    assert select_rows(msa) == [0, 1, 2, 3]
+    pairing = predict_pairing(HAIRPIN, msa=msa)
+    assert pairing.source == "viennarna with alignment"
+    assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
+    assert pairing.probabilities.max() <= 1
+
+
+def test_sequences_beyond_the_limit_are_refused():
+    with pytest.raises(InputError, match="20001 residues"):
+        predict_pairing("A" * 20_001)
+
+
+def test_the_chosen_structure_is_nested_and_best():
+    probabilities = np.zeros((6, 6), dtype=np.float32)
+    for i, j, value in ((0, 5, 0.9), (1, 4, 0.8), (2, 5, 0.3), (0, 3, 0.6)):
+        probabilities[i, j] = probabilities[j, i] = value
+    # (0,5) and (1,4) sum to 1.7; (0,3) crosses (1,4) and shares 0 with (0,5)
+    assert choose_partners(probabilities).tolist() == [5, 4, -1, -1, 1, 0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), length=st.integers(0, 25))
+def test_variations_are_valid_structures_and_follow_the_seed(seed, length):
+    values = np.random.default_rng(seed).random((length, length)).astype(np.float32) ** 4
+    probabilities = np.triu(values, 4) + np.triu(values, 4).T
+    one, two = (vary_partners(probabilities, 3, np.random.default_rng(seed)) for _ in range(2))
+    assert np.array_equal(one, two)
+    for partner in one:
+        assert np.array_equal(parse_dot_bracket(format_dot_bracket(partner)), partner)
+        assert "[" not in format_dot_bracket(partner)
+
+
+def make_target(name, sequence):
+    return Target(target_id=name, sequence=sequence, chains=whole_chain(len(sequence)))
+
+
+def test_the_cache_gives_what_was_computed_and_computes_once(tmp_path, no_vienna, monkeypatch):
+    cache = PairingCache(tmp_path)
+    stored = cache.compute(
+        [make_target("one", HAIRPIN), make_target("same", HAIRPIN), make_target("two", "GGGAAAACCC")]
+    )
+    assert sorted(stored) == ["one", "same", "two"] and len(list(tmp_path.iterdir())) == 2
+    direct = predict_pairing(HAIRPIN)
+    for name in ("one", "same"):
+        assert np.array_equal(stored[name].probabilities, direct.probabilities)
+        assert np.array_equal(stored[name].samples, direct.samples)
+        assert np.array_equal(stored[name].partner, direct.partner)
+        assert stored[name].source == direct.source
+    monkeypatch.setattr(secondary, "predict_pairing", None)
+    assert len(cache.compute([make_target("one", HAIRPIN)])) == 1
+
+
+def test_damaged_files_are_made_again_and_other_settings_have_other_files(tmp_path, no_vienna):
+    cache = PairingCache(tmp_path)
+    cache.compute([make_target("one", HAIRPIN)])
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    assert cache.compute([make_target("one", HAIRPIN)])["one"].partner[0] == 17
+    assert PairingCache(tmp_path, seed=1).locate(make_target("one", HAIRPIN)) != path
+    assert PairingCache(tmp_path, num_samples=1).locate(make_target("one", HAIRPIN)) != path
+
+
+def test_two_processes_give_the_same_files_as_one(tmp_path):
+    pytest.importorskip("RNA")
+    targets = [make_target("one", HAIRPIN), make_target("two", "GGGAAAACCC" + HAIRPIN)]
+    alone = PairingCache(tmp_path / "1").compute(targets, jobs=1)
+    both = PairingCache(tmp_path / "2").compute(targets, jobs=2)
+    for name in alone:
+        assert np.array_equal(alone[name].probabilities, both[name].probabilities)
+        assert np.array_equal(alone[name].samples, both[name].samples)
