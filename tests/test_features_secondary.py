@@ -175,11 +175,13 @@ def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch):
     assert windows.source == "viennarna in windows" and windows.partner[20] == 37
 
 
-def test_an_alignment_contributes_half():
+def test_an_alignment_with_enough_rows_contributes_half(monkeypatch):
     pytest.importorskip("RNA")
     rows = [HAIRPIN, "GGCACGCUUCGGCGUGCC", "GAGACGCUUCGGCGUCUC", "GGGUCGCUUCGGCGACCC"]
     msa = Msa(tokens=np.array([["ACGUN-".index(letter) for letter in row] for row in rows], dtype=np.int8))
     assert select_rows(msa) == [0, 1, 2, 3]
+    assert predict_pairing(HAIRPIN, msa=msa).source == "viennarna"
+    monkeypatch.setattr(secondary, "MIN_CONSENSUS_ROWS", 4)
     pairing = predict_pairing(HAIRPIN, msa=msa)
     assert pairing.source == "viennarna with alignment"
     assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
