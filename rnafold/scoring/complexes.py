@@ -4,17 +4,24 @@ Copies of a chain are interchangeable: before scoring, each predicted copy takes
 it lies on, as the competition does by `US-align -mm 1` and renumbering. Chains of different entities keep their place.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from rnafold.errors import InputError
 from rnafold.scoring.tm import Mode, Superposition, match_residues, measure_d0, superpose_pairs, tm_score
-from rnafold.structure import Chain, FloatArray, Score, Structure, structure_from_points, whole_chain
+from rnafold.scoring.usalign import score_with_usalign
+from rnafold.structure import Chain, FloatArray, Score, Structure, structure_from_points
 
 IntArray = npt.NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 # Chain-to-chain superpositions tried as the start of a mapping, and mappings then superposed as a whole.
 _MAX_SEEDS: Final = 256
@@ -60,28 +67,54 @@ def score_target(
     )
 
 
+class Labelled(Protocol):
+    """What is scored against: one target's labels, as `data.competition.read_labelled_rows` yields them."""
+
+    @property
+    def target_id(self) -> str:
+        """The target's name."""
+
+    @property
+    def resnames(self) -> Sequence[str]:
+        """(L,) residue letters."""
+
+    @property
+    def chains(self) -> Sequence[Chain] | None:
+        """Chains and copies, None for one chain."""
+
+    @property
+    def references(self) -> Sequence[Structure]:
+        """Known conformations; a target without any is not scored."""
+
+
 def score_all(
     predictions: Mapping[str, FloatArray],
-    labels: Iterable[tuple[str, Sequence[Structure]]],
-    chains: Mapping[str, Sequence[Chain]] | None = None,
+    labels: Iterable[Labelled],
     mode: Mode = "exact",
+    usalign: Path | None = None,
 ) -> Iterator[Score]:
-    """Scores of every labelled target, in the order of the labels, one at a time.
+    """Scores of every labelled target in the order of the labels, one at a time, with a progress bar.
 
     Args:
         predictions: (P, L, 3) coordinates by target.
-        labels: (target_id, references), for instance from `read_labels`.
-        chains: chains by target; a target not named there is one chain.
+        labels: the targets to score; one without references is left out with a warning.
+        mode: see `tm_score`.
+        usalign: a US-align binary scores part 1's metric instead of part 2's.
 
     Raises:
-        InputError: a labelled target without predictions; see also `score_target`.
+        InputError: a labelled target without predictions; see also `score_target` and `score_with_usalign`.
     """
-    for target_id, references in labels:
-        if target_id not in predictions:
-            raise InputError(f"target {target_id}: found in the labels, not in the submission")
-        points = predictions[target_id]
-        parts = (chains or {}).get(target_id) or whole_chain(points.shape[1])
-        yield score_target(target_id, parts, points, references, mode)
+    for rows in tqdm(labels, total=len(predictions), unit="target", desc="scoring", disable=None):
+        if not rows.references:
+            logger.warning("target %s: no reference with three resolved residues, not scored", rows.target_id)
+            continue
+        points = predictions.get(rows.target_id)
+        if points is None:
+            raise InputError(f"target {rows.target_id}: found in the labels, not in the submission")
+        if usalign is not None:
+            yield score_with_usalign(usalign, rows.target_id, "".join(rows.resnames), points, rows.references)
+        else:
+            yield score_target(rows.target_id, rows.chains or (), points, rows.references, mode)
 
 
 def _check_shapes(
@@ -99,10 +132,9 @@ def _check_shapes(
             raise InputError(
                 f"target {target_id}: reference {number} has {len(reference.coords)} residues, expected {length}"
             )
-    covered = sorted((chain.start, chain.stop) for chain in chains)
-    ends = [0, *(stop for _, stop in covered)]
-    if covered and (ends[-1] != length or any(start != end for (start, _), end in zip(covered, ends))):
-        raise InputError(f"target {target_id}: its {len(covered)} chains do not cover the {length} residues one by one")
+    spans = [(0, 0), *sorted((chain.start, chain.stop) for chain in chains), (length, length)]
+    if chains and any(before[1] != after[0] for before, after in pairwise(spans)):
+        raise InputError(f"target {target_id}: its {len(chains)} chains do not cover its {length} residues once each")
     return length
 
 

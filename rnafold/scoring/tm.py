@@ -30,13 +30,17 @@ _CUT_STEP: Final = 0.5
 _SMALLEST_SET: Final = 3
 _SHORT_D0: Final = ((12, 0.3), (16, 0.4), (20, 0.5), (24, 0.6), (30, 0.7))
 
-# Fast mode: starts every 1/16 of a fragment and at most so many a length; the best seeds among them are followed.
+# Fast mode: starts every 1/16 of a fragment and at most so many a length, of which the best seeds are followed; both
+# grow by a share of the residues.
 _FAST_STRIDE: Final = 16
-_FAST_STARTS: Final = 300
-_FAST_SEEDS: Final = 60
-# Above this many residues distances and sets are float32; the best superposition is always scored in float64.
+_FAST_STARTS, _FAST_STARTS_SHARE = 300, 0.15
+_FAST_SEEDS, _FAST_SEEDS_SHARE = 50, 0.1
+# Above this many residues, all within so many Å of the middle, distances and sets are float32. A row whose score comes
+# this near to the best is scored again in float64.
 _SINGLE_PRECISION_LENGTH: Final = 512
+_SINGLE_PRECISION_EXTENT: Final = 1500.0
 _SINGLE_PRECISION_SLACK: Final = 1e-4
+_DOUBLE_PRECISION_SLACK: Final = 1e-9
 _BLOCK_ELEMENTS: Final = 1 << 17
 _BATCH_RESIDUES: Final = 1 << 13
 _PADDING_DISTANCE: Final = 1e30
@@ -158,20 +162,22 @@ class _Search:
         count, size = len(pairs), int(self.lengths.max())
         self.num_resolved = np.array([pair.num_resolved for pair in pairs], dtype=np.float64)
         self.d0 = np.array([measure_d0(pair.num_resolved) for pair in pairs])
-        self.dtype = np.float32 if size > _SINGLE_PRECISION_LENGTH else np.float64
         # Any centre serves; the median keeps digits where a share of the prediction lies far out.
         self.centre = np.array([(np.median(pair.mobile, 0), np.median(pair.reference, 0)) for pair in pairs])
-        self.points: list[tuple[FloatArray, FloatArray]] = []
+        self.points = [
+            (np.clip(pair.mobile - mobile, -_FARTHEST, _FARTHEST), pair.reference - reference)
+            for pair, (mobile, reference) in zip(pairs, self.centre)
+        ]
+        extent = max(float(np.abs(side).max()) for sides in self.points for side in sides)
+        single = size > _SINGLE_PRECISION_LENGTH and extent < _SINGLE_PRECISION_EXTENT
+        self.dtype = np.float32 if single else np.float64
         self.columns = np.zeros((count, size, NUM_MOMENTS), dtype=self.dtype)
         # What squared distances are made of: the moments' columns and |x|^2 + |y|^2, one row a feature.
         self.features = np.zeros((count, NUM_MOMENTS + 1, size), dtype=self.dtype)
         self.features[:, -1] = _PADDING_DISTANCE
         self.sums = []
-        for index, pair in enumerate(pairs):
-            n = len(pair.mobile)
-            mobile = np.clip(pair.mobile - self.centre[index, 0], -_FARTHEST, _FARTHEST)
-            reference = pair.reference - self.centre[index, 1]
-            self.points.append((mobile, reference))
+        for index, (mobile, reference) in enumerate(self.points):
+            n = len(mobile)
             moments = build_moments(mobile, reference)
             self.sums.append(np.concatenate([np.zeros((1, NUM_MOMENTS)), np.cumsum(moments, axis=0)]))
             self.columns[index, :n] = moments
@@ -196,7 +202,7 @@ class _Search:
                 break
             rows = np.flatnonzero(moments[:, NUM_MOMENTS - 1] >= _SMALLEST_SET)
             if fast and round_index == 0:
-                rows = rows[_select_top(pair[rows], score[rows], _FAST_SEEDS)]
+                rows = rows[_select_top(pair[rows], score[rows], self.lengths)]
             rows = rows[np.sort(np.unique(key[rows], return_index=True)[1])]
             rows = rows[~np.isin(key[rows], seen)]
             if not len(rows):
@@ -220,7 +226,8 @@ class _Search:
             for length in _fragment_lengths(n):
                 first = np.arange(n - length + 1)
                 if fast:
-                    step = max(length // _FAST_STRIDE, -(-len(first) // _FAST_STARTS), 1)
+                    most = _FAST_STARTS + int(_FAST_STARTS_SHARE * n)
+                    step = max(length // _FAST_STRIDE, -(-len(first) // most), 1)
                     first = np.union1d(first[::step], first[-1:])
                 moments.append(sums[first + length] - sums[first])
                 pair.append(np.full(len(first), index))
@@ -292,7 +299,7 @@ class _Search:
         return np.asarray(name ^ (pair.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)), dtype=np.uint64)
 
     def _keep_best(self, pair: IntArray, score: FloatArray, rotation: FloatArray, translation: FloatArray) -> None:
-        slack = _SINGLE_PRECISION_SLACK if self.dtype == np.float32 else 0.0
+        slack = _SINGLE_PRECISION_SLACK if self.dtype == np.float32 else _DOUBLE_PRECISION_SLACK
         for index, rows in _pair_slices(pair):
             row = rows.start + int(np.argmax(score[rows]))
             if score[row] + slack <= self.best[index]:
@@ -323,10 +330,11 @@ def _pair_slices(pair: IntArray) -> list[tuple[int, slice]]:
     return [(int(pair[first]), slice(int(first), int(last))) for first, last in pairwise(edges)]
 
 
-def _select_top(pair: IntArray, score: FloatArray, count: int) -> IntArray:
-    """Rows of the `count` best scores of each pair, in their order."""
-    chosen = []
-    for _, rows in _pair_slices(pair):
+def _select_top(pair: IntArray, score: FloatArray, lengths: IntArray) -> IntArray:
+    """Rows of the best scores of each pair, in their order; a longer pair (lengths, by pair) keeps more."""
+    chosen = [np.zeros(0, dtype=np.int64)]
+    for index, rows in _pair_slices(pair):
+        count = _FAST_SEEDS + int(_FAST_SEEDS_SHARE * lengths[index])
         best = np.argsort(-score[rows], kind="stable")[:count]
         chosen.append(np.sort(best) + rows.start)
-    return np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
+    return np.concatenate(chosen)
