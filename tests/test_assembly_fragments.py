@@ -1,0 +1,105 @@
+"""Base pairs found from C1' atoms, and loops of known structures as fragments."""
+
+import datetime
+
+import numpy as np
+import pytest
+from template_examples import FOLDS, make_entries, make_entry
+
+from rnafold import geometry, rna
+from rnafold.assembly import assemble
+from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.loops import find_loops
+from rnafold.assembly.pairs import pairs_from_coords
+from rnafold.templates.library import TemplateLibrary
+
+
+@pytest.fixture(scope="module")
+def library() -> TemplateLibrary:
+    return TemplateLibrary.from_entries(make_entries())
+
+
+@pytest.mark.parametrize("name", ["1AAA_A", "1DDD_A"])
+def test_pairs_of_an_assembled_fold_are_found_from_its_coordinates(name: str) -> None:
+    sequence, text, _ = FOLDS[name]
+    partner = rna.parse_dot_bracket(text)
+    coords = assemble(sequence, partner, temperature=0.0)
+    tokens = rna.encode_sequence(sequence)
+    canonical = rna.canonical_pair_matrix()[tokens, tokens[partner]] & (partner >= 0)
+    found = pairs_from_coords(tokens, coords)
+    assert (found[canonical] == partner[canonical]).mean() > 0.9
+    assert (found[~canonical] >= 0).mean() < 0.2
+
+
+def _hairpin() -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and coordinates of six ideal pairs closed by four unresolved residues."""
+    strand, other = geometry.build_helix(6)
+    coords = np.vstack([strand, np.full((4, 3), np.nan), other[::-1]])
+    return rna.encode_sequence("GGGGGGAAAACCCCCC"), coords
+
+
+def test_pairs_need_the_right_distance() -> None:
+    tokens, coords = _hairpin()
+    np.testing.assert_array_equal(pairs_from_coords(tokens, coords), rna.parse_dot_bracket("((((((....))))))"))
+    # 10.75 Å apart in the ideal helix; scaled by 1.2 that is 12.9, beyond 12.2.
+    assert (pairs_from_coords(tokens, coords * 1.2) < 0).all()
+
+
+def test_unresolved_residues_pair_with_nothing() -> None:
+    tokens, coords = _hairpin()
+    coords[0] = np.nan
+    found = pairs_from_coords(tokens, coords)
+    assert found[0] == -1 and found[15] == -1
+    assert found[1] == 14
+
+
+def test_rings_count_each_loop_once_for_every_stem(library: TemplateLibrary) -> None:
+    one = TemplateLibrary.from_entries([make_entry("1AAA_A", *FOLDS["1AAA_A"])])
+    counts = one.build_fragments().count()
+    assert counts["hairpin"] == 3
+    # One four-way junction, read from each of its four stems.
+    assert counts["junction"] == 4
+    assert library.build_fragments().count()["hairpin"] > 3
+
+
+def test_a_fragment_gives_back_the_loop_it_was_cut_from() -> None:
+    entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
+    library = TemplateLibrary.from_entries([entry])
+    fragments = library.build_fragments()
+    tokens = rna.encode_sequence(entry.target.sequence)
+    breaks = np.zeros(len(tokens) - 1, dtype=bool)
+    native = entry.references[0].c1
+    for loop in find_loops(library.chain_partner(0), breaks)[1:]:
+        residues, coords = next(fragments.propose(loop, tokens, np.random.default_rng(0), 0.0, 1))
+        assert geometry.measure_rmsd(coords, native[residues]) < 1e-4
+
+
+def test_fragments_make_a_known_fold_again() -> None:
+    entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
+    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    partner = rna.parse_dot_bracket(FOLDS["1AAA_A"][1])
+    rebuilt = assemble(entry.target.sequence, partner, fragments=fragments, temperature=0.0)
+    paired = partner >= 0
+    assert geometry.measure_rmsd(rebuilt[paired], entry.references[0].c1[paired]) < 1.5
+
+
+def test_restricted_fragments_come_from_earlier_structures_of_other_entries_and_groups(
+    library: TemplateLibrary,
+) -> None:
+    everything = library.build_fragments()
+    date = datetime.date(2010, 5, 1)
+
+    def chains(fragments: FragmentLibrary) -> set[str]:
+        rows = np.concatenate([table.chain for table in fragments.rings.values()] + [fragments.linkers.chain])
+        return {fragments.chains[row].chain_id for row in rows}
+
+    assert chains(everything) == set(FOLDS)
+    assert chains(everything.restrict(date)) == {"1AAA_A", "1BBB_A", "1BBB_B"}
+    assert chains(everything.restrict(date, codes={"1BBB"})) == {"1AAA_A"}
+    assert chains(everything.restrict(None, groups={FOLDS["1AAA_A"][0][:8]})) == set(FOLDS) - {"1AAA_A", "1EEE_A"}
+
+
+def test_an_empty_library_falls_back_to_ideal_geometry() -> None:
+    sequence, text, _ = FOLDS["1AAA_A"]
+    coords = assemble(sequence, rna.parse_dot_bracket(text), fragments=FragmentLibrary.build([]))
+    assert np.isfinite(coords).all()
