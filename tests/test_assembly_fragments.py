@@ -41,8 +41,8 @@ def _hairpin() -> tuple[np.ndarray, np.ndarray]:
 def test_pairs_need_the_right_distance() -> None:
     tokens, coords = _hairpin()
     np.testing.assert_array_equal(pairs_from_coords(tokens, coords), rna.parse_dot_bracket("((((((....))))))"))
-    # 10.75 Å apart in the ideal helix; scaled by 1.2 that is 12.9, beyond 12.2.
-    assert (pairs_from_coords(tokens, coords * 1.2) < 0).all()
+    # 10.75 Å across in the ideal helix, 7.9 Å to the partner's neighbour: at twice the size both are beyond 12.2 Å.
+    assert (pairs_from_coords(tokens, coords * 2.0) < 0).all()
 
 
 def test_unresolved_residues_pair_with_nothing() -> None:
