@@ -52,8 +52,12 @@ def rotate_covariance(covariance: FloatArray) -> FloatArray:
 
 def _rotate_by_svd(covariance: FloatArray) -> FloatArray:
     u, _, vt = np.linalg.svd(covariance)
-    vt[:, 2] *= np.where(np.linalg.det(u) * np.linalg.det(vt) < 0, -1.0, 1.0)[:, None]
-    return np.asarray(np.swapaxes(u @ vt, 1, 2), dtype=np.float64)
+    rotation = np.swapaxes(u @ vt, 1, 2)
+    mirrored = np.flatnonzero(np.linalg.det(rotation) < 0)
+    if len(mirrored):
+        u, vt = u[mirrored], vt[mirrored]
+        rotation[mirrored] -= 2.0 * vt[:, 2, :, None] * u[:, None, :, 2]
+    return np.asarray(rotation, dtype=np.float64)
 
 
 def _rotate_by_quaternion(covariance: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

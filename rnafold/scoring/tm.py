@@ -191,7 +191,7 @@ class _Search:
     def run(self, *, fast: bool) -> None:
         """Follow the starts of every pair and keep what improves on the best."""
         pair, moments = self._starts(fast)
-        seen = np.zeros(0, dtype=np.uint64)
+        seen: set[int] = set()
         search_cut = np.clip(self.d0, *_SEARCH_CUT_RANGE)
         for round_index in range(_NUM_ROUNDS + 1):
             rotation, translation = fit_moments(moments)
@@ -203,11 +203,9 @@ class _Search:
             rows = np.flatnonzero(moments[:, NUM_MOMENTS - 1] >= _SMALLEST_SET)
             if fast and round_index == 0:
                 rows = rows[_select_top(pair[rows], score[rows], self.lengths)]
-            rows = rows[np.sort(np.unique(key[rows], return_index=True)[1])]
-            rows = rows[~np.isin(key[rows], seen)]
+            rows = rows[[index for index, name in enumerate(key[rows].tolist()) if _is_new(name, seen)]]
             if not len(rows):
                 break
-            seen = np.concatenate([seen, key[rows]])
             pair, moments = pair[rows], moments[rows]
 
     def superpositions(self) -> list[Superposition]:
@@ -254,8 +252,11 @@ class _Search:
             for index, rows in slices:
                 np.matmul(coefficients[block][rows], self.features[index], out=distance[rows])
             near = distance < limit[block, None].astype(self.dtype)
-            self._widen_small_sets(near, distance, pair[block], cut[block])
             weight[...] = near
+            few = np.flatnonzero(weight @ ones < _SMALLEST_SET)
+            few = few[self.lengths[pair[block][few]] > _SMALLEST_SET]
+            if len(few):
+                weight[few] = near[few] = self._widen(distance[few], pair[block][few], cut[block][few])
             for index, rows in slices:
                 moments[block][rows] = weight[rows] @ self.columns[index]
             key[block] = self._name_sets(near, pair[block])
@@ -276,18 +277,14 @@ class _Search:
         factors[:, 15] += 1.0
         return factors.astype(self.dtype)
 
-    def _widen_small_sets(self, near: BoolArray, distance: RealArray, pair: IntArray, cut: FloatArray) -> None:
-        """Raise the cut in steps of 0.5 Å where fewer than 3 residues lie within it (pairs of 4 or more residues)."""
-        small = np.flatnonzero(np.count_nonzero(near, axis=1) < _SMALLEST_SET)
-        small = small[self.lengths[pair[small]] > _SMALLEST_SET]
-        if not len(small):
-            return
-        third = np.partition(distance[small], _SMALLEST_SET - 1, axis=1)[:, _SMALLEST_SET - 1].astype(np.float64)
-        d0 = self.d0[pair[small]]
+    def _widen(self, distance: RealArray, pair: IntArray, cut: FloatArray) -> BoolArray:
+        """The sets (K, n) that hold 3 residues once the cut is raised far enough in steps of 0.5 Å."""
+        third = np.partition(distance, _SMALLEST_SET - 1, axis=1)[:, _SMALLEST_SET - 1].astype(np.float64)
+        d0 = self.d0[pair]
         needed = np.sqrt(np.maximum(third - 1.0, 0.0)) * d0
-        steps = np.floor((needed - cut[small]) / _CUT_STEP) + 1.0
-        limit = 1.0 + ((cut[small] + _CUT_STEP * steps) / d0) ** 2
-        near[small] = distance[small] < limit[:, None]
+        steps = np.floor((needed - cut) / _CUT_STEP) + 1.0
+        limit = 1.0 + ((cut + _CUT_STEP * steps) / d0) ** 2
+        return np.asarray(distance < limit[:, None], dtype=np.bool_)
 
     def _name_sets(self, near: BoolArray, pair: IntArray) -> KeyArray:
         """A 64-bit name a row, equal for equal sets of the same pair and for no others but by a chance of 2^-33."""
@@ -313,6 +310,14 @@ class _Search:
         mobile, reference = self.points[index]
         squared = ((mobile @ rotation.T + translation - reference) ** 2).sum(1)
         return float((1.0 / (1.0 + squared / self.d0[index] ** 2)).sum() / self.num_resolved[index])
+
+
+def _is_new(name: int, seen: set[int]) -> bool:
+    """Whether a name is met for the first time; it is remembered."""
+    if name in seen:
+        return False
+    seen.add(name)
+    return True
 
 
 def _fragment_lengths(num_points: int) -> list[int]:
