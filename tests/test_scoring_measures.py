@@ -98,7 +98,7 @@ def test_clashes_go_by_residue_number_where_some_are_missing():
     assert count_violations(points).clashes_hard == 1
 
 
-@pytest.mark.parametrize("num_pairs", [4, 6, 12])
+@pytest.mark.parametrize("num_pairs", [3, 4, 6, 12])
 def test_a_mirrored_helix_is_wrong_handed_and_the_helix_is_not(num_pairs):
     strand, partners = build_helix(num_pairs)
     generator = np.random.default_rng(num_pairs)
