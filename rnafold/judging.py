@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
-from rnafold.data.competition import read_labelled_rows
+from rnafold.data.competition import LabelledRows, read_labelled_rows
 from rnafold.errors import InputError
-from rnafold.scoring import score_target
+from rnafold.scoring import find_usalign, score_all
 from rnafold.scoring.tm import Mode
-from rnafold.scoring.usalign import find_usalign, score_with_usalign
-from rnafold.structure import Score, whole_chain
+from rnafold.structure import Score
 from rnafold.submission import Submission, read_submission
 
 
@@ -31,23 +28,17 @@ def score_submission(
     """
     submission = read_submission(submission_path)
     binary = find_usalign(usalign) if metric == "part1" else None
-    return list(tqdm(_iterate(submission, submission_path, labels_path, mode, binary), unit="target", disable=None))
+    labels = _match(submission, submission_path, labels_path)
+    predictions = {target_id: submission.predictions(target_id) for target_id in submission.groups}
+    return list(score_all(predictions, labels, mode, binary))
 
 
-def _iterate(
-    submission: Submission, submission_path: Path, labels_path: Path, mode: Mode, binary: Path | None
-) -> Iterator[Score]:
+def _match(submission: Submission, submission_path: Path, labels_path: Path) -> Iterator[LabelledRows]:
+    """The labelled rows, each checked to be in the submission with as many rows."""
     for rows in read_labelled_rows(labels_path):
-        if rows.target_id not in submission.groups:
+        found = len(submission.groups.get(rows.target_id, ()))
+        if not found:
             raise InputError(f"{submission_path}: has no rows of target {rows.target_id} of {labels_path}")
-        predictions = submission.predictions(rows.target_id)
-        length = len(rows.resnames)
-        if predictions.shape[1] != length:
-            raise InputError(
-                f"{submission_path}: {rows.target_id} has {predictions.shape[1]} rows, the labels have {length}"
-            )
-        if binary is not None:
-            yield score_with_usalign(binary, rows.target_id, "".join(rows.resnames), predictions, rows.references)
-        else:
-            chains = rows.chains or whole_chain(length)
-            yield score_target(rows.target_id, chains, predictions, rows.references, mode)
+        if found != len(rows.resnames):
+            raise InputError(f"{submission_path}: {rows.target_id} has {found} rows, the labels {len(rows.resnames)}")
+        yield rows

@@ -33,9 +33,21 @@ class LossTerms:
 
 
 def penalty(values: Tensor, ideal: Tensor | float, tolerance: Tensor | float) -> Tensor:
-    """Flat-bottomed: 0 within `tolerance` of `ideal`, quadratic just outside, linear with slope 1 far outside."""
+    """Flat-bottomed: 0 within `tolerance` of `ideal`, quadratic just outside, logarithmic far outside.
+
+    The logarithm keeps a gradient everywhere, yet lets a pair that is 100 Å apart pull no harder than one at 1 Å.
+    """
     excess = ((values - ideal).abs() - tolerance).clamp_min(0.0)
-    return excess * excess / (1.0 + excess)
+    return torch.log1p(excess * excess)
+
+
+def saturate(values: Tensor, scale: Tensor | float) -> Tensor:
+    """1 - 1 / (1 + (v / scale)^2): what a residue loses of the TM-score; what is hopelessly far pulls no more.
+
+    An unbounded loss would draw every uncertain residue to the mean of its possible places, which no RNA has.
+    """
+    square = values * values
+    return square / (square + scale * scale)
 
 
 def average(values: Tensor, weights: Tensor) -> Tensor:
@@ -262,12 +274,15 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
     coords = output.coords[:, :, 0].float()
     with torch.autocast(coords.device.type, enabled=False):
         distance, mask, tm = superposed_distances(coords, batch)
+        # the metric's own d0 sets what counts as near: fractions of an Å below 30 residues, several Å above 100
+        scale = (config.superposed_scale * tm_scale(mask.sum(1))).clamp_min(1.0)[:, None]
         index, pair_mask = sample_pairs(batch, config.pairs_per_residue)
         true = pair_distances(batch.coords[:, :, 0], index)
         error = (pair_distances(coords, index) - true).abs().clamp_max(config.distance_clamp)
+        near = pair_mask & (true < config.distance_cutoff)
         terms = {
-            "superposed": average(torch.log1p((distance / config.superposed_scale) ** 2), mask),
-            "distance": average(error, pair_mask),
+            "superposed": average(saturate(distance, scale) + config.tail * torch.log1p(distance), mask),
+            "distance": average(saturate(error, config.distance_scale) + config.tail * torch.log1p(error), near),
             **measure_physics(coords, batch, mask, config.pair_tolerance_deviations),
         }
         if output.distances is not None and output.spreads is not None:

@@ -63,26 +63,35 @@ class TermConfig:
 class LossConfig:
     """Weights and ramps of the terms, and the width of the flat bottoms of the physics terms.
 
-    `pairs_per_residue` distances a residue are sampled for the distance and confidence terms.
+    The superposed and distance terms saturate: `superposed_scale` in units of the metric's d0, `distance_scale` in Å;
+    `tail` is the weight of a logarithm that keeps far residues alive. The distance term looks at pairs nearer than
+    `distance_cutoff` in the reference, its error clamped at `distance_clamp`. `pairs_per_residue` distances a residue
+    are sampled for the distance and restraint terms.
     """
 
-    superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=1.0))
-    distance: TermConfig = field(default_factory=lambda: TermConfig(weight=0.5))
-    restraint: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3))
+    superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=2.0))
+    distance: TermConfig = field(default_factory=lambda: TermConfig(weight=1.0))
+    restraint: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     bond: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     angle: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1, ramp_epochs=1.0))
     clash: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     watson_crick: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     confidence: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     expected_tm: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
-    superposed_scale: float = 5.0
+    superposed_scale: float = 1.5
+    distance_scale: float = 2.0
+    distance_cutoff: float = 25.0
     distance_clamp: float = 15.0
+    tail: float = 0.1
     pairs_per_residue: int = 48
     pair_tolerance_deviations: float = 2.0
 
     def __post_init__(self) -> None:
-        if min(self.superposed_scale, self.distance_clamp, self.pair_tolerance_deviations) <= 0:
-            raise ValueError("superposed_scale, distance_clamp and pair_tolerance_deviations must be positive")
+        for name in ("superposed_scale", "distance_scale", "distance_cutoff", "distance_clamp", "tail"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected a number above 0")
+        if self.pair_tolerance_deviations <= 0:
+            raise ValueError(f"pair_tolerance_deviations: found {self.pair_tolerance_deviations}, expected above 0")
         if self.pairs_per_residue < 1:
             raise ValueError(f"pairs_per_residue {self.pairs_per_residue} must be 1 or more")
 

@@ -17,9 +17,15 @@ from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
 # Distances beyond this carry no restraint; the same bound clamps the restraint loss.
-RESTRAINT_MAXIMUM = 40.0
-# Change of a distance in Å for one unit of the restraint head.
-RESTRAINT_STEP = 4.0
+RESTRAINT_MAXIMUM = 60.0
+# A fresh network keeps sigmoid(4) = 98 % of each start distance and wants half of RESTRAINT_MAXIMUM for the rest.
+KEEP_START = 4.0
+# Shift in Å for one unit of the frame vector head.
+SHIFT_STEP = 10.0
+# Steps toward the predicted distances before those that carry gradient: whole helices move slowly. Over-relaxation
+# nearly halves the number needed. Source: de Leeuw & Heiser (1980).
+WARM_STEPS = 24
+OVER_RELAXATION = 1.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,10 +107,10 @@ class Relaxation(nn.Module):
     def __init__(self, width: int, channels: int, steps: int) -> None:
         super().__init__()
         self.norm_pair = nn.LayerNorm(channels)
-        self.restraint = nn.Linear(channels, 2)
+        self.restraint = nn.Linear(channels, 4)
         self.norm_single = nn.LayerNorm(width)
         self.shift = nn.Linear(width, 3)
-        self.rates = nn.Parameter(torch.full((steps,), 0.5))
+        self.rates = nn.Parameter(torch.full((steps,), 1.0))
         # nearly zero: a fresh network hands the start structure through, and training can only improve on it
         nn.init.normal_(self.restraint.weight, std=1e-3)
         nn.init.zeros_(self.restraint.bias)
@@ -114,22 +120,32 @@ class Relaxation(nn.Module):
     def forward(self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """single (B, L, D), pair (B, L, L, C), coords (B, L, 3) -> coords, distances (B, L, L), spreads (B, L, L)."""
         raw = self.restraint(self.norm_pair(pair)).float()
-        shift = self.shift(self.norm_single(single)).float()
+        shift = SHIFT_STEP * self.shift(self.norm_single(single)).float()
         with torch.autocast(coords.device.type, enabled=False):
             raw = raw + raw.transpose(1, 2)
-            distances = (layers.measure_distances(coords) + RESTRAINT_STEP * raw[..., 0]).clamp_min(2.0)
+            keep = torch.sigmoid(KEEP_START + raw[..., 2])
+            wanted = RESTRAINT_MAXIMUM * torch.sigmoid(raw[..., 0])
+            distances = (keep * layers.measure_distances(coords) + (1.0 - keep) * wanted).clamp_min(2.0)
             spreads = F.softplus(raw[..., 1] + 1.0) + 0.2
             near = torch.sigmoid((RESTRAINT_MAXIMUM - 2.0 - distances) / 2.0)
             real = mask[:, :, None] & mask[:, None, :]
-            weights = torch.where(real, near / spreads**2, torch.zeros_like(spreads))
+            weights = torch.where(real, near * F.softplus(raw[..., 3]) / spreads, torch.zeros_like(spreads))
             total = weights.sum(-1, keepdim=True).clamp_min(1e-3)
+            with torch.no_grad():
+                for _ in range(WARM_STEPS):
+                    coords = coords + OVER_RELAXATION * majorize(coords, distances, weights) / total
             for rate in self.rates:
-                pull = weights * (distances / layers.measure_distances(coords) - 1.0)
-                move = pull.sum(-1, keepdim=True) * coords - pull @ coords
-                coords = coords + rate * move / total
+                coords = coords + rate * majorize(coords, distances, weights) / total
             frames = layers.build_frames(coords, mask)
             coords = coords + torch.einsum("blck,blk->blc", frames, shift) * mask[..., None]
         return coords, distances, spreads
+
+
+def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
+    """(B, L, 3) sum over j of weights x (place at the wanted distance from j, minus the present place), in Å."""
+    pull = weights * (distances / layers.measure_distances(coords) - 1.0)
+    move: Tensor = pull.sum(-1, keepdim=True) * coords - pull @ coords
+    return move
 
 
 class PairNetwork(nn.Module):

@@ -146,4 +146,5 @@ def restore_optimizer(
         if name not in parameters:
             raise InputError(f"checkpoint: optimizer state of {name!r}, which this model does not have")
         target = parameters[name]
-        optimizer.state[target][moment] = value.clone() if moment == "step" else value.to(target.device, target.dtype)
+        device = "cpu" if moment == "step" else target.device
+        optimizer.state[target][moment] = value.to(device, copy=True)
