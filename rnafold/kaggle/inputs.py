@@ -1,0 +1,152 @@
+"""What a kernel finds among its inputs, by searching: mount points differ between Kaggle's two schemes.
+
+Competitions lie in `/kaggle/input/SLUG` or `/kaggle/input/competitions/SLUG`, datasets in `/kaggle/input/SLUG` or
+`/kaggle/input/datasets/OWNER/SLUG`; nothing here depends on which.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rnafold.data.files import CompetitionFiles, find_competition_files
+from rnafold.errors import InputError
+from rnafold.settings import load_config
+from rnafold.training.checkpoint import find_damage
+
+# The longest header that a safetensors file may have. Source: the format's own limit of 100 MB.
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierRun:
+    """The run folder that an earlier version of the kernel left, and the optimizer steps its newest checkpoint has."""
+
+    folder: Path
+    step: int
+
+
+def find_competition(root: Path, needed: tuple[str, str], prefer: str = "") -> CompetitionFiles:
+    """The files of the one mounted competition that has the pair of files `needed`.
+
+    Args:
+        root: where inputs are mounted, /kaggle/input on Kaggle.
+        needed: field names of CompetitionFiles, such as ("test_sequences", "sample_submission").
+        prefer: a folder name (the competition's slug) that must be part of the path; "" takes the only one there is.
+
+    Raises:
+        InputError: nothing is mounted, no folder has the files, or several have.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; on Kaggle attach the competition's data to the kernel")
+    folders = sorted(_folders_with(root, needed[0]))
+    matching = [folder for folder in folders if not prefer or prefer in folder.relative_to(root).parts]
+    if not matching:
+        looked = f"{needed[0]}*.csv" + (f" in a folder {prefer}" if prefer else "")
+        seen = f"; seen only in {_name_three(root, folders)}" if folders else ""
+        raise InputError(f"{root}: found no {looked} there or below{seen}; attach the competition's data to the kernel")
+    # a competition may hold copies of a file in its subfolders: the top one is meant
+    tops = [f for f in matching if not any(other != f and other in f.parents for other in matching)]
+    if len(tops) > 1:
+        raise InputError(
+            f"{root}: {needed[0]} found in {len(tops)} folders: {_name_three(root, tops)}; name the one meant "
+            "(COMPETITION in the notebook, --competition on the command line)"
+        )
+    return find_competition_files(tops[0], required=needed)
+
+
+def _folders_with(root: Path, kind: str) -> Iterator[Path]:
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if any(name.startswith(kind) and name.endswith((".csv", ".csv.gz")) for name in names):
+            yield Path(folder)
+
+
+def _name_three(root: Path, folders: list[Path]) -> str:
+    more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+    return ", ".join(str(folder.relative_to(root)) for folder in folders[:3]) + more
+
+
+def find_earlier_run(root: Path, model: str = "") -> EarlierRun | None:
+    """The run below `root` with the most steps in a complete checkpoint; None where there is none.
+
+    Args:
+        root: where inputs are mounted.
+        model: only runs of the model of this name; "" takes any.
+    """
+    best: EarlierRun | None = None
+    for folder, below, names in os.walk(root, followlinks=True):
+        below.sort()
+        if "checkpoints" not in below or not {"config.yaml", "metrics.jsonl"} <= set(names):
+            continue
+        run = Path(folder)
+        if model and load_config(run / "config.yaml").model.name != model:
+            continue
+        steps = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
+        if steps and (best is None or max(steps) > best.step):
+            best = EarlierRun(folder=run, step=max(steps))
+    return best
+
+
+def copy_earlier_run(earlier: EarlierRun, out: Path) -> None:
+    """Copies a run to the working folder, writable, whatever the mount's permissions are; once only.
+
+    Raises:
+        InputError: `out` exists already.
+    """
+    if out.exists():
+        raise InputError(f"{out}: exists already; an earlier run is copied into a fresh folder only")
+    temporary = out.with_name(f".{out.name}.copying")
+    shutil.rmtree(temporary, ignore_errors=True)
+    # copyfile leaves the mode of the read-only mount behind
+    shutil.copytree(earlier.folder, temporary, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
+    for folder, below, names in os.walk(temporary):
+        Path(folder).chmod(0o755)
+        for name in (*below, *names):
+            (Path(folder) / name).chmod(0o755 if name in below else 0o644)
+    temporary.replace(out)
+
+
+def find_weights(root: Path) -> Path | None:
+    """The weights below `root` that `train` wrote and that validated best; None where there are none.
+
+    Weights without a validation score come last; checkpoints, which hold tensors without saying whose, are left out.
+    """
+    found: list[tuple[float, str, Path]] = []
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in names:
+            if not name.endswith(".safetensors"):
+                continue
+            path = Path(folder) / name
+            metadata = read_weights_metadata(path)
+            if "model" in metadata:
+                found.append((-_parse_score(metadata), str(path), path))
+    return min(found)[2] if found else None
+
+
+def read_weights_metadata(path: Path) -> Mapping[str, str]:
+    """The metadata in the header of a safetensors file, empty where it has none or is none; reads the header alone.
+
+    Source: safetensors format: 8 bytes header length, little-endian, then JSON with an optional "__metadata__".
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 0 < length <= MAX_HEADER_BYTES:
+                return {}
+            header: Any = json.loads(file.read(length))
+    except (OSError, ValueError):
+        return {}
+    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
+    return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
+
+
+def _parse_score(metadata: Mapping[str, str]) -> float:
+    try:
+        return float(metadata.get("validation_tm_score", ""))
+    except ValueError:
+        return -1.0

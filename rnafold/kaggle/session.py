@@ -1,0 +1,368 @@
+"""What a Kaggle notebook calls: one function for a training session, one for a prediction session.
+
+Both look before they spend (preflight), know when the session ends, use every card, and leave a session.json that says
+what happened. Training goes on from the output of the kernel's own earlier version, if that is attached.
+"""
+
+import datetime
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from rnafold.data.files import CompetitionFiles
+from rnafold.errors import InputError
+from rnafold.hardware import load_gpu
+from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
+from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
+from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, stop_process
+from rnafold.settings import load_config
+from rnafold.training.checkpoint import find_damage, write_atomically
+from rnafold.training.metrics import read_metrics
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], float]
+RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
+RUN_FOLDER, CACHE_FOLDER, SESSION_FILE = "run", "cache", "session.json"
+# Time that training leaves for what comes after it, and that it gets to write its checkpoint when told to stop.
+FINISH_SHARE, FINISH_SECONDS, GRACE_SECONDS = 0.02, 300.0, 180.0
+PREFLIGHT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSession:
+    """One training session.
+
+    Attributes:
+        gpu: a name in configs/gpu; its number of cards is the number of processes.
+        model: a name in configs/model.
+        hours: wall-clock hours after which everything is written; below Kaggle's limit of 12 (9 was seen).
+        settings: `--set` items.
+        competition: folder name of the competition, needed only where several are mounted.
+        inputs: where Kaggle mounts inputs.
+        working: where output is written.
+        processes: in place of the config's number of cards; 0 takes that.
+    """
+
+    gpu: str = "t4x2"
+    model: str = "base"
+    hours: float = 11.0
+    settings: tuple[str, ...] = ()
+    competition: str = ""
+    inputs: Path = Path("/kaggle/input")
+    working: Path = Path("/kaggle/working")
+    processes: int = 0
+    least_disk_gib: float = LEAST_FREE_DISK_GIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictSession:
+    """One prediction session.
+
+    Attributes:
+        gpu: a name in configs/gpu, checked by the preflight; each card gets a process of its own.
+        hours: deadline of the scored rerun; Kaggle stops it at 8.
+        commit_hours: deadline outside the rerun, on the public targets, where hours come out of the quota.
+        competition: folder name of the competition, needed only where several are mounted.
+        weights: weights file; None takes the best of those mounted.
+        options: further arguments of `predict`.
+        inputs: where Kaggle mounts inputs.
+        working: where submission.csv is written.
+        processes: in place of the number of cards; 0 takes that.
+    """
+
+    gpu: str = "t4x2"
+    hours: float = 7.5
+    commit_hours: float = 1.0
+    competition: str = ""
+    weights: Path | None = None
+    options: tuple[str, ...] = ()
+    inputs: Path = Path("/kaggle/input")
+    working: Path = Path("/kaggle/working")
+    processes: int = 0
+    least_disk_gib: float = 1.0
+
+
+def is_rerun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is Kaggle's scored rerun on the hidden test set."""
+    return bool(environment.get(RERUN_VARIABLE, ""))
+
+
+def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str, Any]:
+    """Trains until done or until the session must end; returns and writes session.json.
+
+    Raises:
+        InputError: the preflight found a fault, or training failed; nothing was spent in the first case.
+    """
+    _start_logging()
+    began = clock()
+    if session.hours <= 0:
+        raise InputError(f"hours: found {session.hours}, expected more than 0")
+    check_training_inputs(session.inputs, session.competition).require()
+    _preflight("train", session.gpu, session.inputs, session.working, session.competition, session.least_disk_gib)
+    files = find_competition(session.inputs, ("train_sequences", "train_labels"), session.competition)
+    run = session.working / RUN_FOLDER
+    earlier = None if run.exists() else find_earlier_run(session.inputs, session.model)
+    if earlier is not None:
+        log.info("going on from %s at step %d", earlier.folder, earlier.step)
+        copy_earlier_run(earlier, run)
+        _copy_cache(earlier.folder.parent / CACHE_FOLDER, session.working / CACHE_FOLDER)
+    seconds = session.hours * 3600.0
+    left = seconds - (clock() - began) - min(FINISH_SECONDS, FINISH_SHARE * seconds)
+    command, environment = build_train_command(session, files, left / 3600.0)
+    # a trainer that does not stop by itself is told to, early enough to write its checkpoint
+    hard = clock() + max(left, 0.0) + min(FINISH_SECONDS, FINISH_SHARE * seconds) / 2
+    code = run_until(command, hard, session.working / "train.log", environment, clock)
+    summary = _summarize_training(run, code, clock() - began, session)
+    summary["resumed_from_step"] = 0 if earlier is None else earlier.step
+    write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
+    if code not in (0, None):
+        raise InputError(f"training ended with exit code {code}; its last words are in {session.working / 'train.log'}")
+    return summary
+
+
+def build_train_command(
+    session: TrainSession, files: CompetitionFiles, max_hours: float
+) -> tuple[list[str], dict[str, str]]:
+    """The command that trains on every card, and its environment.
+
+    Several CUDA cards go through `accelerate launch` (a launched file or module, not notebook_launcher, which fails
+    once CUDA was touched in the notebook); several CPU processes through torch's own launcher.
+    """
+    assert files.train_sequences is not None
+    hardware = load_gpu(session.gpu).hardware
+    count = session.processes or hardware.num_gpus
+    environment = dict(os.environ)
+    if count == 1:
+        launcher = [sys.executable, "-m", "rnafold"]
+    elif hardware.device_type == "cpu":
+        environment["ACCELERATE_USE_CPU"] = "1"
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        launcher += ["--nproc_per_node", str(count), "-m", "rnafold"]
+    else:
+        launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+        launcher += [
+            "--num_processes",
+            str(count),
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+            "-m",
+            "rnafold",
+        ]
+    settings = [f"data.cache={session.working / CACHE_FOLDER}", *session.settings]
+    arguments = ["train", "--gpu", session.gpu, "--model", session.model]
+    arguments += ["--data", str(files.train_sequences.parent), "--out", str(session.working / RUN_FOLDER), "--resume"]
+    return [*launcher, *arguments, "--max-hours", f"{max_hours:.5f}", "--set", *settings], environment
+
+
+def run_until(
+    command: Sequence[str],
+    end: float,
+    log_file: Path,
+    environment: Mapping[str, str],
+    clock: Clock = time.monotonic,
+    grace_seconds: float = GRACE_SECONDS,
+) -> int | None:
+    """Runs a command, its output shown and kept in `log_file`; asks it to stop at `end` and kills it after a grace.
+
+    Returns:
+        The exit code; None if it had to be stopped.
+    """
+    process = subprocess.Popen(
+        list(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
+    )
+    assert process.stdout is not None
+    reader = threading.Thread(target=_copy_lines, args=(process.stdout, log_file), daemon=True)
+    reader.start()
+    stopped = False
+    try:
+        while process.poll() is None:
+            if clock() > end:
+                log.warning("out of time: asking the process to stop")
+                stop_process(process, grace_seconds)
+                stopped = True
+            time.sleep(0.1)
+    finally:
+        stop_process(process, grace_seconds)
+        reader.join(timeout=10.0)
+    return None if stopped else process.returncode
+
+
+def _copy_lines(stream: IO[bytes], log_file: Path) -> None:
+    with stream, log_file.open("ab") as kept:
+        for line in stream:
+            kept.write(line)
+            kept.flush()
+            print(line.decode("utf-8", errors="replace"), end="", flush=True)
+
+
+def _copy_cache(source: Path, target: Path) -> None:
+    if source.is_dir() and not target.exists():
+        shutil.copytree(source, target, copy_function=shutil.copyfile)
+
+
+def _summarize_training(run: Path, code: int | None, seconds: float, session: TrainSession) -> dict[str, Any]:
+    steps = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
+    state: Any = {}
+    if steps:
+        newest = run / "checkpoints" / f"step_{max(steps):08d}" / "state.json"
+        state = json.loads(newest.read_text(encoding="utf-8"))["train"]
+    return {
+        "kind": "train",
+        "gpu": session.gpu,
+        "model": session.model,
+        "exit_code": code,
+        "finished": state.get("finished", ""),
+        "epoch": state.get("epoch", 0),
+        "step": max(steps, default=0),
+        "best_tm_score": max(float(state.get("best_tm", 0.0)), 0.0),
+        **_describe_session(seconds),
+    }
+
+
+def _describe_session(seconds: float) -> dict[str, Any]:
+    return {
+        # a session is billed by wall clock, not by card
+        "seconds": round(seconds, 1),
+        "hours_of_quota": round(seconds / 3600.0, 4),
+        "ended": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "torch": str(torch.__version__),
+    }
+
+
+def check_run(working: Path) -> str:
+    """One line about a run whose metrics have neither gap nor repeat and whose weights and checkpoint are there.
+
+    Raises:
+        InputError: naming what is wrong.
+    """
+    run = working / RUN_FOLDER
+    metrics = run / "metrics.jsonl"
+    if not metrics.is_file():
+        raise InputError(f"{metrics}: no such file; training did not begin")
+    steps = [int(record["step"]) for record in read_metrics(metrics) if record["kind"] == "train"]
+    saved = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
+    jumps = [after - before for before, after in zip([0, *steps], steps)]
+    if not steps or not saved:
+        raise InputError(f"{run}: {len(steps)} lines of metrics and {len(saved)} complete checkpoints, expected some")
+    if min(jumps) < 1:
+        raise InputError(f"{metrics}: step {steps[jumps.index(min(jumps))]} follows a step as high or higher")
+    every = load_config(run / "config.yaml").train.log_every_steps
+    if max(jumps) > every:
+        at = steps[jumps.index(max(jumps))]
+        raise InputError(f"{metrics}: {max(jumps)} steps before step {at} are in no line, expected at most {every}")
+    if steps[-1] != max(saved):
+        raise InputError(f"{run}: metrics end at step {steps[-1]}, the newest checkpoint at {max(saved)}")
+    if not (run / "best.safetensors").is_file():
+        raise InputError(f"{run / 'best.safetensors'}: no such file")
+    return f"{run}: {len(steps)} lines of metrics without gap or repeat, up to step {steps[-1]}; weights are there"
+
+
+def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> ShardOutcome:
+    """Writes a valid submission.csv, then improves it on every card until done or until the session must end.
+
+    In the scored rerun a machine fault is no reason to stop: prediction goes on without the card, for a late or
+    plain submission scores more than none. Outside it, the fault is raised before hours are spent.
+
+    Raises:
+        InputError: inputs are missing, malformed or do not match; outside the rerun any preflight fault.
+    """
+    _start_logging()
+    began = clock()
+    rerun = is_rerun()
+    hours = session.hours if rerun else session.commit_hours
+    if hours <= 0:
+        raise InputError(f"hours: found {hours}, expected more than 0")
+    check_test_inputs(session.inputs, session.competition).require()
+    files = find_competition(session.inputs, ("test_sequences", "sample_submission"), session.competition)
+    assert files.test_sequences is not None and files.sample_submission is not None
+    weights = session.weights or find_weights(session.inputs)
+    scratch = Path(tempfile.mkdtemp(prefix="rnafold-"))
+    options = ["--cache", str(scratch / CACHE_FOLDER), *session.options]
+    for folder in files.msa_folders:
+        options += ["--msa", str(folder)]
+    if weights is not None:
+        options += ["--weights", str(weights)]
+    log.info("%s; weights: %s", "scored rerun" if rerun else "not the scored rerun: public targets only", weights)
+    out = session.working / "submission.csv"
+    sharded = ShardedPrediction(
+        files.test_sequences, files.sample_submission, out, scratch / "parts", options, clock=clock
+    )
+    workers = choose_workers(session)
+    try:
+        _preflight("predict", session.gpu, session.inputs, session.working, session.competition, session.least_disk_gib)
+    except InputError as error:
+        if not rerun:
+            raise
+        log.warning("%s; going on without the cards", error)
+        workers = [Worker(card="", gpu="cpu")]
+    outcome = sharded.run(workers, hours * 3600.0 - (clock() - began))
+    _write_prediction_summary(session, outcome, clock() - began, weights, rerun)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return outcome
+
+
+def choose_workers(session: PredictSession) -> list[Worker]:
+    """One worker a card of the config, as many as there are; processes on the CPU where the config has no card."""
+    hardware = load_gpu(session.gpu).hardware
+    if hardware.device_type != "cuda":
+        return [Worker(card="", gpu=session.gpu)] * max(session.processes, 1)
+    # counts the cards without taking memory on any of them
+    count = session.processes or min(torch.cuda.device_count(), hardware.num_gpus)
+    return [Worker(card=str(index), gpu="auto") for index in range(count)] or [Worker(card="", gpu="cpu")]
+
+
+def _write_prediction_summary(
+    session: PredictSession, outcome: ShardOutcome, seconds: float, weights: Path | None, rerun: bool
+) -> None:
+    summary = {
+        "kind": "predict",
+        "gpu": session.gpu,
+        "rerun": rerun,
+        "weights": None if weights is None else str(weights),
+        "targets": len(outcome.improved) + len(outcome.fallback),
+        "improved": len(outcome.improved),
+        "fallback": list(outcome.fallback[:20]),
+        "processes_that_died": outcome.deaths,
+        **_describe_session(seconds),
+    }
+    write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
+    log.info("%d of %d targets predicted in %.0f s", summary["improved"], summary["targets"], seconds)
+
+
+def _preflight(kind: str, gpu: str, inputs: Path, working: Path, competition: str, least_disk_gib: float) -> None:
+    """Runs the preflight in a process of its own: a card that fails must not take the notebook along.
+
+    Raises:
+        InputError: with the faults.
+    """
+    command = [sys.executable, "-m", "rnafold", "kaggle", "preflight", "--for", kind, "--gpu", gpu]
+    command += ["--input", str(inputs), "--working", str(working), "--least-disk-gib", str(least_disk_gib)]
+    command += ["--competition", competition] if competition else []
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PREFLIGHT_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"preflight: no answer in {PREFLIGHT_SECONDS:.0f} s; a card hangs") from None
+    if done.stdout:
+        print(done.stdout, end="", flush=True)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"])[-1]
+        raise InputError(last.removeprefix("error: "))
+
+
+def _start_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
