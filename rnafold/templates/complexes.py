@@ -11,6 +11,8 @@ from rnafold.templates.library import TemplateLibrary, entry_code
 from rnafold.templates.search import Hit
 
 CONTACT_DISTANCE = 8.0
+# A chain counts as found in a complex from this expected TM-score on.
+LEAST_EXPECTED = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +56,8 @@ def assign_chains(
     best: dict[str, dict[tuple[str, bytes], tuple[Hit, float]]] = {}
     for sequence, found in hits.items():
         for hit, expected in found:
+            if expected < LEAST_EXPECTED:
+                continue
             code = entry_code(library.ids[int(library.chain_entry[hit.chain])])
             content = library.tokens[library.chain_rows(hit.chain)].tobytes()
             rows = best.setdefault(code, {})

@@ -29,13 +29,14 @@ IntArray = npt.NDArray[np.int64]
 # Refolding a template's query is cubic in length; beyond this the template's and the predicted pairs are merged.
 MAX_REFOLD = 700
 HITS_OF_EACH_SETTING = 25
+ALIGNMENTS_OF_A_SEQUENCE = 2
 
 
 class Sources:
-    """What candidates are made from: the library with its index, all its loops, and the ranker; built once a run."""
+    """What candidates are made from, built once a run: the library with its index and loops, the two learned models."""
 
-    def __init__(self, library: TemplateLibrary, ranker: Ranker | None) -> None:
-        self.library, self.ranker = library, ranker
+    def __init__(self, library: TemplateLibrary, ranker: Ranker | None, jury: Ranker | None = None) -> None:
+        self.library, self.ranker, self.jury = library, ranker, jury
         self.index = LibraryIndex(library)
         self.complexes = group_complexes(library)
         self._fragments = library.build_fragments()
@@ -50,9 +51,15 @@ class Sources:
 
     def usable_ranker(self, gate: Gate | None) -> Ranker | None:
         """The ranker, or None where its own training saw structures that the gate hides."""
-        if self.ranker is None or gate is None or gate.before is None:
-            return self.ranker
-        return self.ranker if self.ranker.trained_before <= gate.before else None
+        return self.ranker if _was_trained_behind(self.ranker, gate) else None
+
+    def usable_jury(self, gate: Gate | None) -> Ranker | None:
+        """The jury for `slots.pick_five`, or None where its own training saw structures that the gate hides."""
+        return self.jury if _was_trained_behind(self.jury, gate) else None
+
+
+def _was_trained_behind(model: Ranker | None, gate: Gate | None) -> bool:
+    return model is not None and (gate is None or gate.before is None or model.trained_before <= gate.before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,7 +88,7 @@ class Budget:
 
 
 def rank_hits(sources: Sources, sequence: str, pairing: Pairing, gate: Gate | None) -> list[Ranked]:
-    """Hits of one chain, best expected TM-score first, one for each different library sequence."""
+    """Hits of one chain, best expected TM-score first: up to two alignments of each different library sequence."""
     hits = search_chain(sources.index, sequence, pairing.probabilities, gate, HITS_OF_EACH_SETTING)
     features = measure_features(sources.library, hits, sequence, pairing.probabilities, pairing.partner)
     ranker = sources.usable_ranker(gate)
@@ -90,11 +97,13 @@ def rank_hits(sources: Sources, sequence: str, pairing: Pairing, gate: Gate | No
     else:  # the score of a perfect match is about 1: as good an order, a worse confidence
         expected = np.clip(0.7 * np.array([hit.score for hit in hits]), 0.02, 0.9)
     ranked: list[Ranked] = []
-    seen: set[bytes] = set()
+    seen: dict[bytes, list[bytes]] = {}
     for row in np.argsort(-expected, kind="stable"):
         content = sources.library.tokens[sources.library.chain_rows(hits[row].chain)].tobytes()
-        if content not in seen:
-            seen.add(content)
+        mappings = seen.setdefault(content, [])
+        mapping = hits[row].mapping.tobytes()
+        if len(mappings) < ALIGNMENTS_OF_A_SEQUENCE and mapping not in mappings:
+            mappings.append(mapping)
             ranked.append(Ranked(hit=hits[row], expected_tm=float(expected[row])))
     return ranked
 
@@ -131,8 +140,8 @@ def build_candidates(
     *,
     budget_seconds: float = 1e9,
     seed: int = 0,
-    num_templates: int = 8,
-    num_assemblies: int = 20,
+    num_templates: int = 12,
+    num_assemblies: int = 24,
 ) -> list[Candidate]:
     """Hybrids and assemblies of a target, whatever is done within the budget; at least one candidate.
 

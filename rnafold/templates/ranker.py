@@ -142,10 +142,10 @@ class Forest:
         return total
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, thresholds and values rounded to six digits."""
+        """Plain lists; thresholds in full, since features often equal them, leaf values to six digits."""
         return {
             "feature": self.feature.tolist(),
-            "threshold": [float(f"{x:.6g}") for x in self.threshold],
+            "threshold": self.threshold.tolist(),
             "left": self.left.tolist(),
             "right": self.right.tolist(),
             "value": [float(f"{x:.6g}") for x in self.value],

@@ -1,0 +1,186 @@
+"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 20 minutes on one core).
+
+    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates]
+
+DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are chains released from 2010 on, the first of each
+sequence group; each sees only structures released before it, of other entries and other groups, loops included.
+The jury is trained on what the pipeline makes with a ranker that was trained without the query's fifth of the time.
+"""
+
+import argparse
+import datetime
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from rnafold.data.competition import find_file, read_entries
+from rnafold.features.secondary import fold_with_bonus, predict_pairing
+from rnafold.scoring import tm_score
+from rnafold.structure import Entry, Pairing, whole_chain
+from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
+from rnafold.templates.library import Gate, TemplateLibrary, entry_code
+from rnafold.templates.pipeline import MAX_REFOLD, Sources, build_candidates
+from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
+from rnafold.templates.search import Hit, search_chain
+from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
+
+log = logging.getLogger(__name__)
+
+FIRST_YEAR = 2010
+SHORTEST, SHORT, SHARE_OF_SHORT = 10, 30, 0.22
+BEST_HITS, OTHER_HITS = 14, 10
+NUM_FOLDS = 5
+NUM_SAMPLES = 8
+
+
+@dataclass(frozen=True)
+class Query:
+    """A training chain used as a target, with its pairs and the gate it searches behind."""
+
+    entry: Entry
+    pairing: Pairing
+    gate: Gate
+    fold: int
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows of one query."""
+
+    features: npt.NDArray[np.float64]
+    tm: npt.NDArray[np.float64]
+
+
+def select_queries(entries: list[Entry], seed: int) -> list[Query]:
+    """The first chain of each group from 2010 on, most short ones left out; folds are stretches of time."""
+    rng = np.random.default_rng(seed)
+    first: dict[str, Entry] = {}
+    dated = [entry for entry in entries if entry.target.cutoff is not None]
+    for entry in sorted(dated, key=lambda e: e.target.cutoff or datetime.date.max):
+        first.setdefault(entry.group or entry.target.sequence, entry)
+    chosen = [
+        entry
+        for entry in first.values()
+        if entry.target.cutoff is not None
+        and entry.target.cutoff.year >= FIRST_YEAR
+        and entry.target.length >= SHORTEST
+        and entry.references[0].residue_mask.mean() > 0.8
+        and (entry.target.length >= SHORT or rng.random() < SHARE_OF_SHORT)
+    ]
+    queries = []
+    for number, entry in enumerate(tqdm(chosen, desc="base pairs", disable=None)):
+        target = entry.target
+        gate = Gate(
+            before=target.cutoff,
+            codes=frozenset({entry_code(target.target_id)}),
+            groups=frozenset({entry.group} if entry.group else ()),
+        )
+        pairing = predict_pairing(target.sequence, target.chains, num_samples=NUM_SAMPLES, seed=seed)
+        queries.append(Query(entry, pairing, gate, number * NUM_FOLDS // len(chosen)))
+    return queries
+
+
+def pick_hits(sources: Sources, hits: list[Hit], rng: np.random.Generator) -> list[int]:
+    """The best hits by score, one for each different sequence and setting, and some of the others."""
+    order = sorted(range(len(hits)), key=lambda k: -(hits[k].score - (0.0 if hits[k].setting == 1 else 0.05)))
+    seen: set[tuple[bytes, int]] = set()
+    distinct = []
+    for k in order:
+        content = sources.library.tokens[sources.library.chain_rows(hits[k].chain)].tobytes()
+        if (content, hits[k].setting) not in seen:
+            seen.add((content, hits[k].setting))
+            distinct.append(k)
+    rest = distinct[BEST_HITS:]
+    others = rng.choice(rest, min(OTHER_HITS, len(rest)), replace=False) if rest else []
+    return distinct[:BEST_HITS] + [int(k) for k in others]
+
+
+def make_ranker_rows(sources: Sources, query: Query, seed: int) -> Rows:
+    """Features of hits of a query, and the TM-scores of the hybrids built on them."""
+    target, pairing = query.entry.target, query.pairing
+    hits = search_chain(sources.index, target.sequence, pairing.probabilities, query.gate)
+    features = measure_features(sources.library, hits, target.sequence, pairing.probabilities, pairing.partner)
+    picked = pick_hits(sources, hits, np.random.default_rng(seed))
+    refold = fold_with_bonus if target.length <= MAX_REFOLD else None
+    models = []
+    for k in picked:
+        partner = pair_with_template(target.sequence, sources.library, hits[k], pairing.partner, refold)
+        carried = carry_coords(sources.library, hits[k])
+        chains = whole_chain(target.length)
+        models.append(build_hybrid(target.sequence, chains, carried, partner, sources.fragments(query.gate), seed))
+    if not models:
+        return Rows(np.zeros((0, len(FEATURE_NAMES))), np.zeros(0))
+    return Rows(features[picked], tm_score(np.stack(models), query.entry.references, "fast").max(1))
+
+
+def make_jury_rows(sources: Sources, query: Query, seed: int) -> Rows:
+    """Consensus features of the pipeline's candidates of a query, and their TM-scores."""
+    target, pairing = query.entry.target, query.pairing
+    candidates = build_candidates(target, pairing, sources, query.gate, seed=seed)
+    coords = np.stack([candidate.coords for candidate in candidates])
+    features = measure_consensus(candidates, measure_likeness(list(coords)), pairing)
+    return Rows(features, tm_score(coords, query.entry.references, "fast").max(1))
+
+
+def fit(rows: list[Rows], keep: list[bool], names: tuple[str, ...], before: datetime.date, seed: int) -> Ranker:
+    """A model of the rows of the queries kept."""
+    used = [r for r, wanted in zip(rows, keep) if wanted and len(r.tm)]
+    query = np.repeat(np.arange(len(used)), [len(r.tm) for r in used])
+    features, tm = np.concatenate([r.features for r in used]), np.concatenate([r.tm for r in used])
+    return train_ranker(features, tm, query, names, before, seed)
+
+
+def report(name: str, rows: list[Rows], queries: list[Query], models: list[Ranker]) -> None:
+    """Cross-validated correlation over all rows and within queries."""
+    predicted = [models[query.fold].predict(r.features) for r, query in zip(rows, queries)]
+    overall = np.corrcoef(np.concatenate(predicted), np.concatenate([r.tm for r in rows]))[0, 1]
+    inside = [
+        np.corrcoef(p, r.tm)[0, 1]
+        for p, r in zip(predicted, rows)
+        if len(p) > 2 and p.std() > 1e-6 and r.tm.std() > 1e-6
+    ]
+    log.info("%s: cross-validated r %.3f over all, %.3f within a query (mean)", name, overall, float(np.mean(inside)))
+
+
+def main() -> None:
+    """Parse the command line, train, write two files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with train_sequences.csv, train_labels.csv")
+    parser.add_argument("--out", type=Path, default=Path("rnafold/templates"), help="folder for the two JSON files")
+    parser.add_argument("--queries", type=int, default=10_000, help="most queries (fewer for a quick trial)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    files = [find_file(arguments.data, name) for name in ("train_sequences.csv", "train_labels.csv")]
+    entries = read_entries(*files)
+    library = TemplateLibrary.from_entries(entries)
+    before = datetime.date.fromordinal(int(library.released.max()) + 1)
+    queries = select_queries(entries, arguments.seed)[:: max(1, len(entries) // arguments.queries)]
+    log.info("%d library entries before %s, %d queries", library.num_entries, before, len(queries))
+    sources = Sources(library, None)
+    rows = [make_ranker_rows(sources, q, arguments.seed) for q in tqdm(queries, desc="hybrids", disable=None)]
+    # Out of fold stands in for "trained before the query" here, so these models are let through every gate.
+    folds = [
+        fit(rows, [query.fold != fold for query in queries], FEATURE_NAMES, datetime.date.min, arguments.seed)
+        for fold in range(NUM_FOLDS)
+    ]
+    report("ranker", rows, queries, folds)
+    fit(rows, [True] * len(rows), FEATURE_NAMES, before, arguments.seed).save(arguments.out / "ranker.json")
+    jury_rows = []
+    for query in tqdm(queries, desc="candidates", disable=None):
+        sources.ranker = folds[query.fold]
+        jury_rows.append(make_jury_rows(sources, query, arguments.seed))
+    folds = [
+        fit(jury_rows, [query.fold != fold for query in queries], JURY_NAMES, before, arguments.seed)
+        for fold in range(NUM_FOLDS)
+    ]
+    report("jury", jury_rows, queries, folds)
+    fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, arguments.seed).save(arguments.out / "jury.json")
+
+
+if __name__ == "__main__":
+    main()
