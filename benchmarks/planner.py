@@ -1,0 +1,122 @@
+"""Predicted against real peak memory of the trainer's own step on this CPU: `python benchmarks/planner.py memory`.
+
+The real figure is the sum of the CPU allocator's events (torch.profiler, profile_memory) in one optimizer step of
+rnafold.training.loop.Trainer, added to what is held before it. Nothing is scaled or fitted.
+"""
+
+import argparse
+import dataclasses
+import gc
+import logging
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from rnafold.features.batch import Batch
+from rnafold.planner.records import TraceKey
+from rnafold.planner.trace import build_batch, record
+from rnafold.settings import resolve_config
+from rnafold.training.loop import Meter, Trainer
+from rnafold.training.schedule import TimeBudget
+
+
+class NoExamples:
+    """Stands for the data set of a trainer that is stepped by hand."""
+
+    lengths = (64,)
+    groups = ("one",)
+
+
+def build_random_batch(length: int, size: int) -> Batch:
+    """`size` random chains of `length` residues."""
+    one = build_batch(length)
+    fields = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
+    many = {name: value.expand(size, *value.shape[1:]).clone() for name, value in fields.items()}
+    for name in ("start", "coords"):
+        many[name] = torch.randn(many[name].shape).cumsum(1) * 4.0
+    many["pairing"] = torch.rand(many["pairing"].shape) * 0.1
+    return Batch(**many)
+
+
+def measure_real_peak(model: str, precision: str, length: int, batch: int, micro_batches: int) -> int:
+    """Bytes at the highest point of the second optimizer step of a real trainer."""
+    overrides = [f"train.precision={precision}", f"train.micro_batch={batch}", "train.accumulation=auto"]
+    overrides += [f"train.effective_batch={batch * micro_batches}"]
+    config = resolve_config("cpu", model, overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(config, NoExamples(), [], Path(folder), TimeBudget(None))
+        batches = [build_random_batch(length, batch) for _ in range(micro_batches)]
+        trainer.network.train()
+        trainer._step(batches, 10, Meter())
+        gc.collect()
+        weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
+        inputs = sum(getattr(batches[0], f.name).nbytes for f in dataclasses.fields(batches[0]))
+        # weights, moving average and two moments; the gradients of the step before are dropped first thing, and the
+        # profiler does not report the end of what it did not see begin. Of the batches only one would be in memory.
+        held = 4 * weights + inputs
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            trainer._step(batches, 10, Meter())
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    current = peak = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        current += event.nbytes()
+        peak = max(peak, current)
+    return held + peak
+
+
+def measure_in_new_process(model: str, precision: str, length: int, batch: int, micro_batches: int) -> int:
+    """`measure_real_peak` in a fresh process: a second profile in one process meets stale entries of the first."""
+    arguments = [model, precision, str(length), str(batch), str(micro_batches)]
+    done = subprocess.run([sys.executable, __file__, "real", *arguments], capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1])
+
+
+def compare_memory(models: list[str], lengths: list[int], batch: int) -> float:
+    """Prints a table row for each combination; returns the largest error as a fraction."""
+    print(
+        "| model | precision | length | batch x micro batches | real MiB | predicted MiB | error |\n" + "|---" * 7 + "|"
+    )
+    worst = 0.0
+    for model in models:
+        config = resolve_config("cpu", model)
+        for precision in ("fp32", "bf16"):
+            for length in lengths:
+                key = TraceKey(model=config.model, loss=config.loss, length=length, precision=precision)
+                trace = record(key)
+                for micro_batches in (1, 2):
+                    predicted = trace.peak(batch, micro_batches).total_bytes
+                    real = measure_in_new_process(model, precision, length, batch, micro_batches)
+                    error = predicted / real - 1
+                    worst = max(worst, abs(error))
+                    cells = (model, precision, length, f"{batch} x {micro_batches}")
+                    print(
+                        f"| {' | '.join(map(str, cells))} | {real / 2**20:.2f} | {predicted / 2**20:.2f} | {error:+.2%} |",
+                        flush=True,
+                    )
+    return worst
+
+
+def main(argv: list[str]) -> None:
+    """Parses and prints."""
+    if argv[:1] == ["real"]:
+        torch.set_num_threads(1)
+        print(measure_real_peak(argv[1], argv[2], *map(int, argv[3:])))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("memory",))
+    parser.add_argument("--models", nargs="+", default=["minimal", "base", "large", "plain"])
+    parser.add_argument("--lengths", nargs="+", type=int, default=[64, 128, 256])
+    parser.add_argument("--batch", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    worst = compare_memory(arguments.models, arguments.lengths, arguments.batch)
+    print(f"largest error {worst:.2%}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
