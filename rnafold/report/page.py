@@ -1,0 +1,88 @@
+"""The page put together: sections, style, script and data in one HTML file that needs nothing from the network."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from rnafold.report import sections
+from rnafold.report.curves import PREDICTION_COLORS, Figure
+from rnafold.report.records import read_run
+from rnafold.report.script import SCRIPT
+from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality
+from rnafold.report.style import STYLE
+from rnafold.scoring.tm import Mode
+from rnafold.submission import write_text_atomically
+
+REPORT_FILE = "report.html"
+
+
+def write_report(
+    run: Path,
+    out: Path | None = None,
+    submission: Path | None = None,
+    labels: Path | None = None,
+    *,
+    targets: Sequence[str] = (),
+    mode: Mode = "exact",
+) -> Path:
+    """Writes the report of a run folder and returns its path.
+
+    Args:
+        run: run folder; whatever it does not hold yet is left out of the page.
+        out: the HTML file (default: report.html in the run folder).
+        submission: predictions to score and draw; with `labels`, or neither.
+        labels: labels of the submission's targets.
+        targets: which of them to draw in 3D (default: all of up to 12, else best, quartiles and worst).
+        mode: the scorer's search.
+
+    Raises:
+        InputError: no run there, malformed files, an unknown target, or a place that cannot be written to.
+        ValueError: one of submission and labels without the other.
+    """
+    if (submission is None) != (labels is None):
+        raise ValueError("submission and labels go together")
+    record = read_run(run)
+    results = [] if submission is None or labels is None else collect_results(submission, labels, mode)
+    chosen = choose_targets(results, targets) if results else []
+    qualities = [measure_quality(result) for result in results]
+    by_id = {result.score.target_id: quality for result, quality in zip(results, qualities)}
+    views = [build_view(result, by_id[result.score.target_id], mode) for result in chosen]
+    figures: list[Figure] = []
+    body = [sections.write_header(record, results)]
+    if results:
+        part, drawn = sections.write_targets(results, qualities, [view["id"] for view in views])
+        body += [part, sections.write_viewer(views)]
+        figures += drawn
+    for part, drawn in (sections.write_learning(record), sections.write_machine(record)):
+        body.append(part)
+        figures += drawn
+    if not results:
+        body.append(sections.write_validation_targets(record))
+    body += [sections.write_plan(record), sections.write_facts(record)]
+    path = run / REPORT_FILE if out is None else out
+    write_text_atomically(path, build_page(record.name, "".join(body), figures, views))
+    return path
+
+
+def build_page(title: str, body: str, figures: Sequence[Figure], views: Sequence[dict[str, Any]]) -> str:
+    """The whole document; plotly.js stands in it once."""
+    data = {
+        "figures": [{"id": f"plot-{f.name}", "data": f.data, "layout": f.layout} for f in figures],
+        "views": list(views),
+        "colors": list(PREDICTION_COLORS),
+    }
+    # "<" is escaped so that no name in the data can end the script element.
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)} · rnafold report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
+        '</main>\n<p id="page-error" hidden></p>\n'
+        f'<script type="application/json" id="report-data">{text}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
