@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnafold import __version__
+from rnafold.cli_report import add_report
 from rnafold.errors import InputError
 
 EXIT_DONE, EXIT_FAULT, EXIT_INPUT, EXIT_LOSSES = 0, 1, 2, 3
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_score(commands)
     _add_demo(commands)
+    add_report(commands)
     return parser
 
 
