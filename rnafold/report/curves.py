@@ -21,6 +21,7 @@ _NOT_TERMS: Final = frozenset(
     }
 )  # fmt: skip
 _BASELINES: Final = {"start": "start structures", "straight_line": "straight lines", "zeros": "all zeros"}
+_TITLES: Final = {"watson_crick": "Watson-Crick pairs", "expected_tm": "expected TM-score"}
 _LOG_RATIO: Final = 20.0
 
 
@@ -60,12 +61,14 @@ def draw_validation(run: RunRecord) -> Figure | None:
         value = read_number(look_up(run.summary, "baselines_tm_score", key))
         if value is not None:
             data.append(_line([0, last], [value, value], SOFT, label, dash="dot", width=1.2))
-            notes.append(_label(last, value, f"{label} {value:.3f}"))
+            notes.append(_label(1.01, value, f"{value:.3f} {label}", xref="paper", xanchor="left", yanchor="middle"))
     best = int(np.argmax(scores))
-    notes.append(_label(float(steps[best]), float(scores[best]), f"best {scores[best]:.3f}", color=BLUE))
+    peak = _label(float(steps[best]), float(scores[best]), f"best {scores[best]:.3f}", color=BLUE, yshift=5)
     values = [*scores, *(trace["y"][0] for trace in data[1:])]
     top = min(1.0, 1.12 * max(values) + 0.02)
-    layout = _layout("TM-score (0 to 1)", yaxis={"range": [0, top]}, annotations=_spread_labels(notes, top))
+    layout = _layout("TM-score (0 to 1)", yaxis={"range": [0, top]}, annotations=[*_spread_labels(notes, top), peak])
+    if notes:
+        layout["margin"] = {"l": 8, "r": 142, "t": 10, "b": 8}
     return Figure(
         name="validation",
         title="Validation TM-score",
@@ -106,7 +109,7 @@ def draw_terms(run: RunRecord) -> list[Figure]:
         figures.append(
             Figure(
                 name=f"term-{name}",
-                title=name.replace("_", " "),
+                title=_TITLES.get(name, name.replace("_", " ")),
                 note=describe_change(values),
                 data=data,
                 layout=_layout("no unit", yaxis={"rangemode": "tozero"}),
@@ -118,7 +121,7 @@ def draw_terms(run: RunRecord) -> list[Figure]:
 def draw_machine(run: RunRecord) -> list[Figure]:
     """Small figures of learning rate, gradient norm, memory, throughput, skipped steps and time by length."""
     figures = [
-        _draw_small(run, "learning_rate", "Learning rate", "per step", lambda v: f"peak {format_number(max(v))}"),
+        _draw_small(run, "learning_rate", "Learning rate", "rate (no unit)", lambda v: f"peak {format_number(max(v))}"),
         _draw_small(
             run, "grad_norm", "Gradient norm", "norm before clipping", lambda v: f"median {format_number(np.median(v))}"
         ),
@@ -255,11 +258,9 @@ def _layout(unit: str, yaxis: Mapping[str, Any], annotations: list[dict[str, Any
     }
 
 
-def _label(x: float, y: float, text: str, color: str = SOFT) -> dict[str, Any]:
-    return {
-        "x": x, "y": y, "text": text, "showarrow": False, "xanchor": "right", "yanchor": "bottom",
-        "font": {"color": color, "size": 12},
-    }  # fmt: skip
+def _label(x: float, y: float, text: str, color: str = SOFT, **where: Any) -> dict[str, Any]:
+    plain = {"x": x, "y": y, "text": text, "showarrow": False, "xanchor": "right", "yanchor": "bottom"}
+    return {**plain, "font": {"color": color, "size": 12}, **where}
 
 
 def _spread_labels(labels: list[dict[str, Any]], top: float) -> list[dict[str, Any]]:

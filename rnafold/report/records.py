@@ -47,7 +47,7 @@ def read_run(folder: Path) -> RunRecord:
     records = read_metrics(metrics_path) if metrics_path.is_file() else []
     records = [record for record in records if isinstance(record, dict) and read_number(record.get("step")) is not None]
     return RunRecord(
-        name=folder.resolve().name,
+        name=_name_run(folder.resolve()),
         config=load_yaml(config_path) if config_path.is_file() else {},
         config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
         summary=_read_json(folder / names[2]),
@@ -55,6 +55,11 @@ def read_run(folder: Path) -> RunRecord:
         train=tuple(record for record in records if record.get("kind") == "train"),
         evaluations=tuple(record for record in records if record.get("kind") == "evaluation"),
     )
+
+
+def _name_run(folder: Path) -> str:
+    """The folder's name, with its parent's where that is needed to tell runs apart (`demo/run`)."""
+    return f"{folder.parent.name}/{folder.name}" if folder.name == "run" and folder.parent.name else folder.name
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -15,7 +15,9 @@ window.addEventListener("error", (event) => {
   box.textContent = "This page met an error: " + event.message;
 });
 const DATA = JSON.parse(byId("report-data").textContent);
-const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
+const CONFIG = {responsive: true, displayModeBar: false};
+const VIEW_CONFIG = {responsive: true, displaylogo: false, displayModeBar: true, modeBarButtonsToRemove: ["select2d",
+  "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "tableRotation", "resetCameraLastSave3d", "zoom2d", "pan2d"]};
 const ERROR_COLORS = [[0, "#1f4ea3"], [0.25, "#5fb3d9"], [0.5, "#f3e28b"], [0.75, "#ee8b3c"], [1, "#b3202c"]];
 const css = (name) => getComputedStyle(page).getPropertyValue(name).trim();
 
@@ -33,6 +35,7 @@ function themed(layout) {
     margin: {l: 8, r: 14, t: 10, b: 8}, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
     font: {family: css("--font"), size: 12, color: css("--soft")},
     hoverlabel: {bgcolor: css("--card"), bordercolor: css("--line"), font: {color: css("--ink")}},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: css("--faint"), activecolor: css("--blue")},
     ...colored(layout),
   };
   for (const key of Object.keys(out)) {
@@ -139,7 +142,7 @@ function meshTrace(view, points, errors, radius, name) {
     + (!errors ? "" : errors[k] === null ? ", reference not resolved" : `, ${(errors[k] / 10).toFixed(1)} Å off`));
   const trace = {type: "mesh3d", x: mesh.x, y: mesh.y, z: mesh.z, i: mesh.i, j: mesh.j, k: mesh.k, name,
     text: mesh.index.map((index) => name + "<br>" + words[index]), hoverinfo: "text", flatshading: false,
-    lighting: {ambient: 0.62, diffuse: 0.6, specular: 0.15, roughness: 0.6, fresnel: 0.1},
+    lighting: {ambient: 0.75, diffuse: 0.5, specular: 0.12, roughness: 0.6, fresnel: 0.1},
     lightposition: {x: 300, y: -800, z: 600}};
   if (errors) { trace.intensity = mesh.intensity.map((value) => value ?? view.limit); trace.coloraxis = "coloraxis"; }
   else trace.color = css("--tube");
@@ -175,9 +178,9 @@ function chainEnds(view) {  // 5' and 3' where there is room to write them
 }
 
 function draw3d(view) {
-  const traces = [meshTrace(view, view.reference, null, 0.75, "reference")];
+  const traces = [meshTrace(view, view.reference, null, 0.6, "reference")];
   view.predictions.forEach((points, p) => traces.push(
-    meshTrace(view, points, view.errors[p], p === view.best ? 0.95 : 0.5, "prediction " + (p + 1))));
+    meshTrace(view, points, view.errors[p], p === view.best ? 0.9 : 0.35, "prediction " + (p + 1))));
   traces.push(scaleBar(view), chainEnds(view));
   traces.forEach((trace, k) => { if (k < shown.length) trace.visible = shown[k]; });
   const hidden = {visible: false, showspikes: false};
@@ -190,7 +193,7 @@ function draw3d(view) {
       xanchor: "right", outlinewidth: 0, tickvals: ticks,
       ticktext: ticks.map((t) => (t === view.limit ? "≥ " : "") + t),
       title: {text: "error (Å)", side: "right", font: {size: 12}}}},
-  }), CONFIG);
+  }), VIEW_CONFIG);
 }
 
 function drawMap(view) {
@@ -218,7 +221,7 @@ function drawMap(view) {
       showline: true},
     yaxis: {title: {text: "residue"}, range: [end, 0.5], constrain: "domain", showgrid: false, scaleanchor: "x",
       mirror: true, showline: true},
-  }), CONFIG);
+  }), VIEW_CONFIG);
 }
 
 function drawErrors(view) {
@@ -279,7 +282,7 @@ function summarise(view) {
 function show(id, scroll) {
   const view = DATA.views.find((item) => item.id === id);
   if (!view) return [];
-  if (view !== current) shown = [true, ...view.tm.map((_, p) => p === view.best)];
+  if (view !== current) shown = [true, ...view.tm.map(() => true)];
   current = view;
   document.querySelectorAll(".tab").forEach((tab) => tab.setAttribute("aria-selected", tab.dataset.target === id));
   summarise(view);

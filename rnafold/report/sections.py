@@ -219,7 +219,7 @@ def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality],
     num = max(len(score.tm) for score in scores)
     columns = [
         ("target", ""), ("length (nt)", "num"), ("chains", "num"), *((f"TM {k}", "num") for k in range(1, num + 1)),
-        ("best TM", "num"), ("reference", "num"), ("lDDT", "num"), ("RMSD (Å)", "num"), ("bonds off", "num"),
+        ("best TM", "num"), ("ref.", "num"), ("lDDT", "num"), ("RMSD (Å)", "num"), ("bonds", "num"),
         ("clashes", "num"),
     ]  # fmt: skip
     head = "".join(
@@ -233,8 +233,8 @@ def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality],
     table = (
         f'<div class="scroll"><table class="sortable" id="targets-table"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        '<p class="foot">TM-score by part 2\'s metric, each prediction against its nearest reference; the winner is in '
-        "bold. lDDT, RMSD, C1'–C1' bonds outside 4.7 to 9.5 Å and clashes below 3.5 Å are the best prediction's. "
+        '<p class="foot">TM-score by part 2\'s metric, each prediction against its nearest reference '
+        "(ref.: which of how many); the winner is in bold. lDDT, RMSD, C1'–C1' bonds outside 4.7 to 9.5 Å and clashes below 3.5 Å are the best prediction's. "
         "Click a heading to sort, a name to see it in 3D.</p>"
     )
     return _section("targets", heading, _grid([figure], "full") + table), [figure]
@@ -254,7 +254,7 @@ def _write_target_row(result: TargetResult, quality: Quality, num: int, drawn: b
     values += [(-1.0, "–")] * (num - len(score.tm))
     meter = f'<span class="meter"><i style="width:{100 * score.best:.1f}%"></i></span>'
     values.append((score.best, f"{meter}{score.best:.3f}"))
-    values.append((score.reference, f"{score.reference} of {result.num_references}"))
+    values.append((score.reference, f"{score.reference}/{result.num_references}"))
     values += [_optional(quality.lddt, 3), _optional(quality.rmsd, 1)]
     values += [(quality.bonds, str(quality.bonds)), (quality.clashes, str(quality.clashes))]
     body = "".join(f'<td class="num" data-value="{value:.6g}">{text}</td>' for value, text in values)
@@ -355,7 +355,7 @@ def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
     )
     return _section(
         "structures",
-        "Where the predictions differ from the reference",
+        _describe_views(views),
         f'<div class="tabs" role="tablist" aria-label="targets">{tabs}</div>'
         '<p class="lead" id="view-summary"></p><div class="switches" id="view-switches"></div>'
         '<div class="viewer"><figure><figcaption><b>Superposed structures</b><span id="view-note"></span></figcaption>'
@@ -368,6 +368,14 @@ def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
         "superposition, in Å; gaps where the reference is not resolved</span></figcaption>"
         '<div class="plot" id="view-errors" style="height:240px"></div></figure>',
     )
+
+
+def _describe_views(views: Sequence[Mapping[str, Any]]) -> str:
+    true, both = (sum(view["map"][key] for view in views) for key in ("num_true", "num_both"))
+    shown = "the target" if len(views) == 1 else f"these {len(views)} targets"
+    if not true:
+        return f"Structures of {shown}"
+    return f"The best predictions keep {100 * both / true:.0f} % of the contacts of {shown}"
 
 
 def write_facts(run: RunRecord) -> str:

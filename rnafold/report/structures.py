@@ -199,7 +199,7 @@ def build_view(result: TargetResult, quality: Quality, mode: Mode = "exact") -> 
         "sequence": "".join(result.sequence[index] for index in kept),
         "residues": [int(index) for index in kept],
         "chains": [[_name_chain(chain, result.chains), chain.start, chain.stop] for chain in result.chains],
-        "tm": [round(value, 4) for value in result.score.tm],
+        "tm": [round(value, 6) for value in result.score.tm],
         "best": best,
         "reference_number": result.score.reference,
         "num_references": result.num_references,

@@ -46,18 +46,18 @@ figcaption span { color: var(--soft); font-size: 13px; }
 .scroll { overflow: auto; max-height: 560px; background: var(--card); border: 1px solid var(--line);
   border-radius: 10px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
-th, td { padding: 6px 10px; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { padding: 6px 9px; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 tbody tr:last-child td { border-bottom: 0; }
 .num { text-align: right; }
 thead th { position: sticky; top: 0; background: var(--card); z-index: 1; color: var(--soft); font-weight: 600;
-  font-size: 13px; box-shadow: inset 0 -1px var(--line); }
+  font-size: 12.5px; box-shadow: inset 0 -1px var(--line); }
 th button, td button { font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th button::after { content: " \\2195"; color: var(--faint); }
 th[aria-sort="ascending"] button::after { content: " \\2191"; color: var(--ink); }
 th[aria-sort="descending"] button::after { content: " \\2193"; color: var(--ink); }
 td button.show { color: var(--blue); text-decoration: underline; text-underline-offset: 2px; }
 tbody tr:hover td { background: color-mix(in srgb, var(--blue) 6%, transparent); }
-.meter { display: inline-block; width: 64px; height: 7px; border-radius: 4px; background: var(--line);
+.meter { display: inline-block; width: 48px; height: 7px; border-radius: 4px; background: var(--line);
   margin-right: 9px; overflow: hidden; vertical-align: 1px; }
 .meter i { display: block; height: 100%; background: var(--blue); }
 table.plain { background: var(--card); border: 1px solid var(--line); border-radius: 10px; border-collapse: separate;
