@@ -16,8 +16,7 @@ window.addEventListener("error", (event) => {
 });
 const DATA = JSON.parse(byId("report-data").textContent);
 const CONFIG = {responsive: true, displayModeBar: false};
-const VIEW_CONFIG = {responsive: true, displaylogo: false, displayModeBar: true, modeBarButtonsToRemove: ["select2d",
-  "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d", "tableRotation", "resetCameraLastSave3d", "zoom2d", "pan2d"]};
+const withButtons = (...names) => ({...CONFIG, displayModeBar: true, displaylogo: false, modeBarButtons: [names]});
 const ERROR_COLORS = [[0, "#1f4ea3"], [0.25, "#5fb3d9"], [0.5, "#f3e28b"], [0.75, "#ee8b3c"], [1, "#b3202c"]];
 const css = (name) => getComputedStyle(page).getPropertyValue(name).trim();
 
@@ -142,7 +141,7 @@ function meshTrace(view, points, errors, radius, name) {
     + (!errors ? "" : errors[k] === null ? ", reference not resolved" : `, ${(errors[k] / 10).toFixed(1)} Å off`));
   const trace = {type: "mesh3d", x: mesh.x, y: mesh.y, z: mesh.z, i: mesh.i, j: mesh.j, k: mesh.k, name,
     text: mesh.index.map((index) => name + "<br>" + words[index]), hoverinfo: "text", flatshading: false,
-    lighting: {ambient: 0.75, diffuse: 0.5, specular: 0.12, roughness: 0.6, fresnel: 0.1},
+    lighting: {ambient: 0.88, diffuse: 0.32, specular: 0.08, roughness: 0.6, fresnel: 0.1},
     lightposition: {x: 300, y: -800, z: 600}};
   if (errors) { trace.intensity = mesh.intensity.map((value) => value ?? view.limit); trace.coloraxis = "coloraxis"; }
   else trace.color = css("--tube");
@@ -188,12 +187,12 @@ function draw3d(view) {
   return Plotly.react("view-3d", traces, themed({
     margin: {l: 0, r: 0, t: 0, b: 0}, showlegend: false, uirevision: view.id,
     scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", dragmode: "orbit",
-      camera: {eye: {x: 0.15, y: -1.7, z: 0.35}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}}},
+      camera: {eye: {x: 0.1, y: -1.3, z: 0.25}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}}},
     coloraxis: {cmin: 0, cmax: view.limit, colorscale: ERROR_COLORS, colorbar: {thickness: 12, len: 0.62, x: 0.985,
       xanchor: "right", outlinewidth: 0, tickvals: ticks,
       ticktext: ticks.map((t) => (t === view.limit ? "≥ " : "") + t),
       title: {text: "error (Å)", side: "right", font: {size: 12}}}},
-  }), VIEW_CONFIG);
+  }), withButtons("toImage", "orbitRotation", "pan3d", "zoom3d", "resetCameraDefault3d"));
 }
 
 function drawMap(view) {
@@ -216,12 +215,12 @@ function drawMap(view) {
   const text = z.map((row) => row.map((value) => (value === null ? "" : words[value])));
   return Plotly.react("view-map", [{type: "heatmap", x: at, y: at, z, text, zmin: -0.5, zmax: 3.5, colorscale: scale,
     showscale: false, hoverongaps: false, hovertemplate: "%{y} and %{x}<br>%{text}<extra></extra>"}], themed({
-    uirevision: view.id, shapes, hovermode: "closest",
+    uirevision: view.id, shapes, hovermode: "closest", margin: {l: 8, r: 14, t: 34, b: 8},
     xaxis: {title: {text: "residue"}, range: [0.5, end], constrain: "domain", showgrid: false, mirror: true,
       showline: true},
     yaxis: {title: {text: "residue"}, range: [end, 0.5], constrain: "domain", showgrid: false, scaleanchor: "x",
       mirror: true, showline: true},
-  }), VIEW_CONFIG);
+  }), withButtons("toImage", "zoom2d", "resetScale2d"));
 }
 
 function drawErrors(view) {
@@ -245,7 +244,8 @@ function drawSwitches(view) {
     const item = document.createElement("button");
     item.type = "button"; item.className = "switch"; item.setAttribute("aria-pressed", pressed);
     item.innerHTML = "<i></i><span></span>";
-    item.firstChild.style.background = color; item.lastChild.textContent = label;
+    if (color) item.firstChild.style.background = color; else item.firstChild.remove();
+    item.lastChild.textContent = label;
     item.addEventListener("click", act);
     return item;
   };
@@ -255,7 +255,7 @@ function drawSwitches(view) {
   box.replaceChildren(...names.map((name, k) => button(name, k ? DATA.colors[(k - 1) % 5] : css("--tube"), shown[k],
     () => { shown[k] = !shown[k]; redraw(); })));
   const five = shown.slice(1).every(Boolean);
-  box.append(button(five ? "best only" : "all predictions", "transparent", true, () => {
+  box.append(button(five ? "best only" : "all predictions", null, true, () => {
     shown = shown.map((_, k) => k === 0 || k - 1 === view.best || !five); redraw(); }));
 }
 

@@ -233,9 +233,9 @@ def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality],
     table = (
         f'<div class="scroll"><table class="sortable" id="targets-table"><thead><tr>{head}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
-        '<p class="foot">TM-score by part 2\'s metric, each prediction against its nearest reference '
-        "(ref.: which of how many); the winner is in bold. lDDT, RMSD, C1'–C1' bonds outside 4.7 to 9.5 Å and clashes below 3.5 Å are the best prediction's. "
-        "Click a heading to sort, a name to see it in 3D.</p>"
+        '<p class="foot">TM-score by part 2\'s metric, each against its nearest reference (ref.: which of how '
+        "many); the winner is in bold. lDDT, RMSD, C1'–C1' bonds outside 4.7 to 9.5 Å and clashes below 3.5 Å are the "
+        "best prediction's. Click a heading to sort, a name to see it in 3D.</p>"
     )
     return _section("targets", heading, _grid([figure], "full") + table), [figure]
 
