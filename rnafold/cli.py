@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnafold import __version__
+from rnafold.cli_kaggle import add_kaggle
 from rnafold.cli_report import add_report
 from rnafold.errors import InputError
 
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_score(commands)
     _add_demo(commands)
     add_report(commands)
+    add_kaggle(commands)
     return parser
 
 

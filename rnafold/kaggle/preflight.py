@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from rnafold.data.competition import read_targets
 from rnafold.detection import match_gpu
 from rnafold.errors import InputError
-from rnafold.hardware import GpuConfig, HardwareConfig, load_gpus, parse_capability
+from rnafold.hardware import GpuConfig, HardwareConfig, load_gpu, load_gpus, parse_capability
 from rnafold.kaggle.inputs import find_competition
 from rnafold.predict import match_targets
 from rnafold.submission import read_sample
@@ -259,3 +259,34 @@ def check_test_inputs(root: Path, competition: str = "") -> Finding:
         return Finding(level="fault", about="inputs", text=str(error))
     text = f"{files.test_sequences}: {len(targets)} targets, {len(sample.ids)} residues"
     return Finding(level="ok", about="inputs", text=text)
+
+
+def run_preflight(
+    kind: Literal["train", "predict"],
+    gpu: str,
+    root: Path,
+    working: Path,
+    *,
+    competition: str = "",
+    least_disk_gib: float = LEAST_FREE_DISK_GIB,
+) -> Report:
+    """Looks at everything.
+
+    Args:
+        kind: which kernel.
+        gpu: a name in configs/gpu.
+        root: where inputs are mounted.
+        working: where output is to be written.
+        competition: folder name of the competition, where several are mounted.
+        least_disk_gib: free disk that the run needs.
+
+    Raises:
+        ConfigError: no such GPU config.
+        InputError: no such working folder.
+    """
+    config = load_gpu(gpu)
+    if not working.is_dir():
+        raise InputError(f"{working}: no such folder to write to")
+    check = check_training_inputs if kind == "train" else check_test_inputs
+    findings = check_machine(probe_machine(working), gpu, config, least_disk_gib)
+    return Report(findings=[*findings, *check_packages(), check(root, competition)])

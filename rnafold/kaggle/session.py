@@ -28,6 +28,7 @@ from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earli
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
 from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, stop_process
 from rnafold.settings import load_config
+from rnafold.submission import check_submission, format_findings, list_defects
 from rnafold.training.checkpoint import find_damage, write_atomically
 from rnafold.training.metrics import read_metrics
 
@@ -366,3 +367,18 @@ def _preflight(kind: str, gpu: str, inputs: Path, working: Path, competition: st
 
 def _start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
+
+
+def check_prediction(session: PredictSession) -> str:
+    """One line about a submission that is valid against the mounted sample.
+
+    Raises:
+        InputError: naming the defects.
+    """
+    files = find_competition(session.inputs, ("test_sequences", "sample_submission"), session.competition)
+    assert files.sample_submission is not None
+    out = session.working / "submission.csv"
+    findings = check_submission(out, files.sample_submission)
+    if list_defects(findings):
+        raise InputError(f"{out}: {format_findings(findings)}")
+    return f"{out}: valid against {files.sample_submission}"

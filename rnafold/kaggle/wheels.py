@@ -158,7 +158,8 @@ def read_needs(wheel: Path, python: str) -> list[Requirement]:
     Raises:
         InputError: no wheel.
     """
-    environment = {**default_environment(), "extra": "", "python_version": python, "python_full_version": f"{python}.0"}
+    environment: dict[str, str] = {key: str(value) for key, value in default_environment().items()}
+    environment |= {"extra": "", "python_version": python, "python_full_version": f"{python}.0"}
     environment |= {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -172,4 +173,9 @@ def read_needs(wheel: Path, python: str) -> list[Requirement]:
 
 def wheel_name(wheel: Path) -> str:
     """Canonical name of the package in a wheel's file name."""
-    return canonicalize_name(wheel.name.split("-")[0])
+    return str(canonicalize_name(wheel.name.split("-")[0]))
+
+
+def requirement_name(text: str) -> str:
+    """Canonical name of the package in a requirement such as "biopython>=1.84"."""
+    return str(canonicalize_name(Requirement(text).name))

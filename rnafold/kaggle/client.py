@@ -1,0 +1,229 @@
+"""Thin calls of Kaggle's official client (`pip install kaggle`), which brings its own credentials and validation."""
+
+import contextlib
+import importlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rnafold.errors import InputError
+from rnafold.kaggle.staging import StagedKernel
+
+# A session is ended by Kaggle itself this long after the hours that the notebook was given.
+TIMEOUT_MARGIN_HOURS: Final = 0.25
+READY_SECONDS: Final = 1800.0
+# A record of what was uploaded, beside the bundle and never in it.
+UPLOADED: Final = ".uploaded.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """The account's weekly GPU hours: all, used, and reserved by sessions that run now; and when they begin anew."""
+
+    total_hours: float
+    used_hours: float
+    reserved_hours: float
+    refresh: str
+
+    @property
+    def free_hours(self) -> float:
+        """What is left for a further session."""
+        return max(0.0, self.total_hours - self.used_hours - self.reserved_hours)
+
+
+def connect() -> Any:
+    """The official client, authenticated.
+
+    Raises:
+        InputError: it is not installed, or finds no credentials.
+    """
+    try:
+        # importing it tries to authenticate and prints advice if it cannot: said below in one line
+        with contextlib.redirect_stdout(io.StringIO()):
+            module = importlib.import_module("kaggle.api.kaggle_api_extended")
+    except ImportError:
+        raise InputError("the kaggle client is not installed: pip install kaggle") from None
+    api = module.KaggleApi()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            api.authenticate()
+    except SystemExit:
+        raise InputError(
+            "no Kaggle credentials: put a token into ~/.kaggle/access_token, or kaggle.json into ~/.kaggle "
+            "(kaggle.com, Settings, API)"
+        ) from None
+    return api
+
+
+@contextlib.contextmanager
+def as_input_errors(doing: str) -> Iterator[None]:
+    """Turns what the client raises about input, rights or the network into one line."""
+    import requests
+
+    try:
+        yield
+    except (ValueError, requests.RequestException) as error:
+        if isinstance(error, InputError):
+            raise
+        text = str(error).strip() or type(error).__name__
+        raise InputError(f"{doing}: Kaggle's client says: {text.splitlines()[0]}") from error
+
+
+def read_quota(api: Any) -> Quota:
+    """The account's GPU quota.
+
+    Raises:
+        InputError: Kaggle does not say.
+    """
+    with as_input_errors("quota"):
+        answer = api.quota_view()
+    quota = answer.gpu_quota
+    if quota is None:
+        raise InputError("quota: Kaggle names no GPU quota for this account")
+
+    def hours(duration: Any) -> float:
+        return 0.0 if duration is None else float(duration.total_seconds()) / 3600.0
+
+    refresh = answer.quota_refresh_time
+    return Quota(
+        total_hours=hours(quota.total_time_allowed),
+        used_hours=hours(quota.time_used),
+        reserved_hours=hours(quota.time_reserved),
+        refresh="" if refresh is None else refresh.isoformat(),
+    )
+
+
+def upload_bundle(
+    api: Any, folder: Path, digest: str, wait: Callable[[float], None] = time.sleep, patience: float = READY_SECONDS
+) -> str:
+    """Uploads a bundle as a new dataset or a new version, and waits until kernels can mount it.
+
+    Args:
+        api: of `connect`.
+        folder: the bundle.
+        digest: of its manifest; a bundle already uploaded is not uploaded again.
+        wait: sleeps so many seconds.
+        patience: seconds after which waiting ends.
+
+    Returns:
+        What was done, one line.
+
+    Raises:
+        InputError: Kaggle refused it, or the dataset does not become ready.
+    """
+    reference = str(json.loads((folder / "dataset-metadata.json").read_text(encoding="utf-8"))["id"])
+    record = folder.with_name(folder.name + UPLOADED)
+    if record.is_file() and json.loads(record.read_text(encoding="utf-8")) == {"id": reference, "digest": digest}:
+        return f"{reference}: uploaded before, unchanged"
+    exists = _dataset_exists(api, reference)
+    with as_input_errors(reference):
+        if exists:
+            answer = api.dataset_create_version(str(folder), f"bundle {digest[:12]}", quiet=True, dir_mode="skip")
+        else:
+            answer = api.dataset_create_new(str(folder), public=False, quiet=True, dir_mode="skip")
+    # a refusal comes back as an answer, not as an exception
+    if str(getattr(answer, "status", "")).lower() == "error" or getattr(answer, "error", None):
+        raise InputError(f"{reference}: Kaggle refused the bundle: {answer.error}")
+    waited = 0.0
+    while not _is_ready(api, reference):
+        if waited >= patience:
+            raise InputError(
+                f"{reference}: not ready after {patience:.0f} s; look at it on kaggle.com, then push again"
+            )
+        wait(5.0)
+        waited += 5.0
+    record.write_text(json.dumps({"id": reference, "digest": digest}), encoding="utf-8")
+    return f"{reference}: {'new version' if exists else 'created'}, ready"
+
+
+def _dataset_exists(api: Any, reference: str) -> bool:
+    import requests
+
+    try:
+        api.dataset_status(reference)
+    except requests.HTTPError as error:
+        # Kaggle says 403 for what does not exist, as for what is not yours
+        if error.response is not None and error.response.status_code in (403, 404):
+            return False
+        raise InputError(f"{reference}: Kaggle's client says: {error}") from error
+    except (ValueError, requests.RequestException) as error:
+        raise InputError(f"{reference}: Kaggle's client says: {error}") from error
+    return True
+
+
+def _is_ready(api: Any, reference: str) -> bool:
+    import requests
+
+    try:
+        return str(api.dataset_status(reference)).lower() == "ready"
+    except requests.HTTPError:
+        return False  # not there yet in the first seconds
+
+
+def kernel_exists(api: Any, kernel: str) -> bool:
+    """Whether a version of the kernel has been pushed before."""
+    import requests
+
+    try:
+        api.kernels_status(kernel)
+    except ValueError as error:
+        if "Cannot access kernel" in str(error):
+            return False
+        raise InputError(f"{kernel}: Kaggle's client says: {error}") from error
+    except requests.HTTPError as error:
+        if error.response is not None and error.response.status_code in (403, 404):
+            return False
+        raise InputError(f"{kernel}: Kaggle's client says: {error}") from error
+    return True
+
+
+def push_kernel(api: Any, kernel: StagedKernel, hours: float) -> str:
+    """Pushes a staged kernel, which starts it; Kaggle ends it a quarter of an hour after `hours`.
+
+    Raises:
+        InputError: Kaggle refused it, or left a source out (the session that has begun would fail: stop it).
+    """
+    seconds = int((hours + TIMEOUT_MARGIN_HOURS) * 3600)
+    with as_input_errors(kernel.id):
+        answer = api.kernels_push(str(kernel.folder), timeout=str(seconds))
+    if answer is None or answer.error:
+        raise InputError(f"{kernel.id}: Kaggle refused the kernel: {getattr(answer, 'error', 'no answer')}")
+    left_out = [
+        *(answer.invalid_dataset_sources or []),
+        *(answer.invalid_competition_sources or []),
+        *(answer.invalid_kernel_sources or []),
+    ]
+    if left_out:
+        raise InputError(
+            f"{kernel.id}: pushed, but Kaggle left out {', '.join(left_out[:3])}: stop the session at {answer.url}, "
+            "accept the competition's rules if that is what is missing, and push again"
+        )
+    return f"{kernel.id}: version {answer.version_number} runs: {answer.url}"
+
+
+def read_status(api: Any, kernel: str) -> str:
+    """The state of a kernel's newest session, one line.
+
+    Raises:
+        InputError: no such kernel, or it is not yours.
+    """
+    with as_input_errors(kernel):
+        answer = api.kernels_status(kernel)
+    message = f" ({answer.failure_message})" if answer.failure_message else ""
+    return f"{kernel}: {getattr(answer.status, 'name', answer.status)}{message}"
+
+
+def pull_output(api: Any, kernel: str, folder: Path) -> list[Path]:
+    """Downloads a kernel's output and log; what is there and unchanged is not downloaded again.
+
+    Raises:
+        InputError: no such kernel, no output, or a file would land outside the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with as_input_errors(kernel):
+        names, _ = api.kernels_output(kernel, str(folder), quiet=True)
+    return [Path(name) for name in names]
