@@ -23,6 +23,7 @@ _NOT_TERMS: Final = frozenset(
 _BASELINES: Final = {"start": "start structures", "straight_line": "straight lines", "zeros": "all zeros"}
 _TITLES: Final = {"watson_crick": "Watson-Crick pairs", "expected_tm": "expected TM-score"}
 _LOG_RATIO: Final = 20.0
+_MANY_DECADES: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +246,9 @@ def _round(values: Sequence[float] | FloatArray) -> list[float]:
 def _scale(values: FloatArray) -> dict[str, Any]:
     """A logarithmic axis where the values span a wide range, else one that starts at 0."""
     wide = len(values) and values.min() > 0 and values.max() > _LOG_RATIO * values.min()
-    return {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}
+    if not wide:
+        return {"rangemode": "tozero"}
+    return {"type": "log", "dtick": "D2" if values.max() < _MANY_DECADES * values.min() else 1}
 
 
 def _layout(unit: str, yaxis: Mapping[str, Any], annotations: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -62,7 +62,7 @@ const describe = (view, residue) => {
 /* Stretches of consecutive drawn residues that have coordinates and lie in one chain. */
 function stretches(view, points) {
   const list = [];
-  let run = [], last = null, step = Math.max(1, Math.ceil(view.length / 1200));
+  let run = [], last = null, step = view.step;
   view.residues.forEach((residue, k) => {
     const known = points[3 * k] !== null;
     const begins = view.chains.some(([, start]) => start === residue);
@@ -148,12 +148,14 @@ function meshTrace(view, points, errors, radius, name) {
   return trace;
 }
 
+const coordinates = (points, x) => points.filter((value, k) => k % 3 === x && value !== null)
+  .map((value) => value / 10);
+const extent = (points, x) => Math.max(...coordinates(points, x)) - Math.min(...coordinates(points, x));
+
 function scaleBar(view) {  // a bar of a round length below the reference
-  const axis = (x) => view.reference.filter((value, k) => k % 3 === x && value !== null).map((value) => value / 10);
-  const [xs, ys, zs] = [axis(0), axis(1), axis(2)];
-  const width = Math.max(...xs) - Math.min(...xs);
+  const [xs, ys, zs] = [0, 1, 2].map((x) => coordinates(view.reference, x)), width = extent(view.reference, 0);
   const size = [5, 10, 20, 50, 100].reduce((a, b) => (b <= width / 3 ? b : a));
-  const z = Math.min(...zs) - 0.12 * width - 4, x = Math.min(...xs), y = (Math.max(...ys) + Math.min(...ys)) / 2;
+  const z = Math.min(...zs) - 0.06 * width - 3, x = Math.min(...xs), y = (Math.max(...ys) + Math.min(...ys)) / 2;
   return {type: "scatter3d", mode: "lines+text", x: [x, x + size], y: [y, y], z: [z, z], text: ["", size + " Å"],
     textposition: "middle right", textfont: {size: 12, color: css("--soft")}, hoverinfo: "skip",
     line: {color: css("--soft"), width: 5}};
@@ -176,18 +178,34 @@ function chainEnds(view) {  // 5' and 3' where there is room to write them
     textfont: {size: 14, color: css("--ink")}};
 }
 
+function bounds(traces) {  // what all traces fill, with a margin
+  return ["x", "y", "z"].map((name) => {
+    let low = Infinity, high = -Infinity;
+    for (const trace of traces) for (const value of trace[name]) {
+      if (value < low) low = value;
+      if (value > high) high = value;
+    }
+    const margin = 0.04 * (high - low) + 3;
+    return [low - margin, high + margin];
+  });
+}
+
 function draw3d(view) {
-  const traces = [meshTrace(view, view.reference, null, 0.6, "reference")];
+  const thick = Math.max(1, extent(view.reference, 0) / 150);  // large structures need thicker tubes to be seen
+  const traces = [meshTrace(view, view.reference, null, 0.6 * thick, "reference")];
   view.predictions.forEach((points, p) => traces.push(
-    meshTrace(view, points, view.errors[p], p === view.best ? 0.9 : 0.35, "prediction " + (p + 1))));
+    meshTrace(view, points, view.errors[p], thick * (p === view.best ? 0.9 : 0.35), "prediction " + (p + 1))));
   traces.push(scaleBar(view), chainEnds(view));
   traces.forEach((trace, k) => { if (k < shown.length) trace.visible = shown[k]; });
-  const hidden = {visible: false, showspikes: false};
+  const box = bounds(traces), width = Math.max(box[0][1] - box[0][0], box[2][1] - box[2][0]);
+  const axis = (x) => ({visible: false, showspikes: false, range: box[x]});
+  const ratio = (x) => 1.75 * (box[x][1] - box[x][0]) / width;
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => share * view.limit);
   return Plotly.react("view-3d", traces, themed({
     margin: {l: 0, r: 0, t: 0, b: 0}, showlegend: false, uirevision: view.id,
-    scene: {xaxis: hidden, yaxis: hidden, zaxis: hidden, aspectmode: "data", dragmode: "orbit",
-      camera: {eye: {x: 0.1, y: -1.3, z: 0.25}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}}},
+    scene: {xaxis: axis(0), yaxis: axis(1), zaxis: axis(2), dragmode: "orbit",
+      aspectmode: "manual", aspectratio: {x: ratio(0), y: ratio(1), z: ratio(2)},
+      camera: {eye: {x: 0.08, y: -1.05, z: 0.2}, up: {x: 0, y: 0, z: 1}, projection: {type: "orthographic"}}},
     coloraxis: {cmin: 0, cmax: view.limit, colorscale: ERROR_COLORS, colorbar: {thickness: 12, len: 0.62, x: 0.985,
       xanchor: "right", outlinewidth: 0, tickvals: ticks,
       ticktext: ticks.map((t) => (t === view.limit ? "≥ " : "") + t),
@@ -275,7 +293,8 @@ function summarise(view) {
     + " of its own contacts are true.";
   byId("view-note").textContent = "grey: reference" + (view.num_references > 1 ? " " + view.reference_number + " of "
     + view.num_references : "") + "; thick: the best prediction"
-    + (view.residues.length < view.length ? "; every " + Math.ceil(view.length / 1200) + "th residue" : "");
+    + (view.residues.length < view.length ? "; every " + view.step + "th residue, averaged over " + (2 * view.step + 1)
+    : "");
   byId("map-note").textContent = "C1′ atoms within 12 Å" + (map.size > 1 ? ", " + map.size + " residues a cell" : "");
 }
 

@@ -288,11 +288,10 @@ def _draw_scores(results: Sequence[TargetResult], mean: float) -> Figure:
         ticks = [t for t in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000) if low <= t <= high]
         xaxis |= {"type": "log", "range": [float(np.log10(low)), float(np.log10(high))], "tickvals": ticks}
         xaxis["ticktext"] = [f"{tick:,}" for tick in ticks]
-        at = float(np.log10(high))
     else:
-        xaxis["range"], at = [low, high], high
+        xaxis["range"] = [low, high]
     mark = {
-        "x": at, "y": mean, "text": f"mean {mean:.3f}", "showarrow": False, "xanchor": "right", "yanchor": "bottom",
+        "x": 1.005, "xref": "paper", "y": mean, "text": f"{mean:.3f} mean", "showarrow": False, "xanchor": "left",
         "font": {"color": "var(--soft)", "size": 12},
     }  # fmt: skip
     top = max(result.score.best for result in results)
@@ -300,6 +299,7 @@ def _draw_scores(results: Sequence[TargetResult], mean: float) -> Figure:
         "xaxis": xaxis,
         "yaxis": {"title": {"text": "TM-score (0 to 1)"}, "range": [0, min(1.02, 1.15 * top + 0.02)]},
         "showlegend": False, "hovermode": "closest", "annotations": [mark],
+        "margin": {"l": 8, "r": 84, "t": 10, "b": 8},
     }  # fmt: skip
     note = "Filled: the best of the predictions; faint: all of them."
     return Figure(name="scores", title="TM-score by length", note=note, data=data, layout=layout, height=280)
@@ -362,8 +362,9 @@ def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
         '<div class="plot" id="view-3d" style="height:520px"></div></figure>'
         "<figure><figcaption><b>Contacts</b><span id='map-note'></span></figcaption>"
         '<div class="plot" id="view-map" style="height:490px"></div><p class="legend">'
-        '<span class="key kept">kept</span> <span class="key missed">missed</span> above the diagonal: the reference. '
-        '<span class="key correct">true</span> <span class="key wrong">false</span> below: the best prediction.</p>'
+        'Above the diagonal, contacts of the reference: <span class="key kept">kept</span> '
+        '<span class="key missed">missed</span>; below, of the best prediction: <span class="key correct">true</span> '
+        '<span class="key wrong">false</span></p>'
         "</figure></div><figure><figcaption><b>Error along the chain</b><span>distance to the reference after "
         "superposition, in Å; gaps where the reference is not resolved</span></figcaption>"
         '<div class="plot" id="view-errors" style="height:240px"></div></figure>',

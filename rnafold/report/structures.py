@@ -191,12 +191,18 @@ def build_view(result: TargetResult, quality: Quality, mode: Mode = "exact") -> 
     overlay = superpose_result(result, mode)
     reference = result.reference.c1
     centre, axes = _principal_axes(reference[result.reference.residue_mask])
-    kept = _choose_drawn(result.score.length, result.chains)
+    step = -(-result.score.length // _MAX_DRAWN)
+    kept = _choose_drawn(result.score.length, result.chains, step)
+
+    def encode(values: FloatArray) -> list[int | None]:
+        return _encode(_average_near(values, result.chains, step), kept)
+
     best = result.best_index
     return {
         "id": result.score.target_id,
         "length": result.score.length,
         "sequence": "".join(result.sequence[index] for index in kept),
+        "step": step,
         "residues": [int(index) for index in kept],
         "chains": [[_name_chain(chain, result.chains), chain.start, chain.stop] for chain in result.chains],
         "tm": [round(value, 6) for value in result.score.tm],
@@ -208,28 +214,49 @@ def build_view(result: TargetResult, quality: Quality, mode: Mode = "exact") -> 
         "lddt": None if np.isnan(quality.lddt) else round(quality.lddt, 3),
         "rmsd": None if np.isnan(quality.rmsd) else round(quality.rmsd, 2),
         "limit": _choose_limit(overlay.errors[best]),
-        "reference": _encode((reference - centre) @ axes, kept),
-        "predictions": [_encode((points - centre) @ axes, kept) for points in overlay.predictions],
-        "errors": [_encode(row, kept) for row in overlay.errors],
+        "reference": encode((reference - centre) @ axes),
+        "predictions": [encode((points - centre) @ axes) for points in overlay.predictions],
+        "errors": [encode(row[:, None]) for row in overlay.errors],
         "map": _build_map(reference, overlay.predictions[best], result.chains),
     }
 
 
 def _principal_axes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre (3,) and a proper rotation (3, 3) whose columns are the axes of the points, widest first."""
+    """Centre (3,) and a proper rotation (3, 3) with columns across (widest), away from the viewer (thinnest), and up."""
     centre = points.mean(0)
     axes = np.linalg.svd(points - centre, full_matrices=True)[2].T.copy()
-    axes[:, 2] *= np.sign(np.linalg.det(axes))
+    axes = axes[:, [0, 2, 1]]
+    axes[:, 1] *= np.sign(np.linalg.det(axes))
     return centre, axes
 
 
-def _choose_drawn(length: int, chains: Iterable[Chain]) -> list[int]:
+def _choose_drawn(length: int, chains: Iterable[Chain], step: int) -> list[int]:
     """Residues that the 3D view draws: all of a short target, every n-th of a long one with the ends of its chains."""
-    step = -(-length // _MAX_DRAWN)
     kept = set(range(0, length, step))
     for chain in chains:
         kept |= {chain.start, chain.stop - 1}
     return sorted(kept)
+
+
+def _average_near(values: FloatArray, chains: Iterable[Chain], step: int) -> FloatArray:
+    """(L, D) values averaged over the `step` residues on either side in the chain; as they are where step is 1.
+
+    A helix of which every n-th residue is drawn would look like a saw; its average runs along the axis.
+    """
+    if step == 1:
+        return values
+    result = np.full_like(values, np.nan)
+    for chain in chains:
+        part = values[chain.start : chain.stop]
+        real = np.isfinite(part)
+        kernel = np.ones(2 * step + 1)
+        for column in range(values.shape[1]):
+            # "same" is as long as the longer of both, and a chain may be shorter than the kernel
+            total = np.convolve(np.where(real[:, column], part[:, column], 0.0), kernel)[step : step + len(part)]
+            count = np.convolve(real[:, column].astype(np.float64), kernel)[step : step + len(part)]
+            mean = total / np.maximum(count, 1.0)
+            result[chain.start : chain.stop, column] = np.where(real[:, column], mean, np.nan)
+    return result
 
 
 def _name_chain(chain: Chain, chains: Sequence[Chain]) -> str:

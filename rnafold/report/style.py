@@ -20,7 +20,7 @@ h3 { font-size: 13px; margin: 0 0 6px; color: var(--soft); font-weight: 600; }
 p { margin: 0 0 12px; }
 section { margin-top: 44px; }
 .eyebrow { color: var(--soft); font-size: 13px; margin: 0; letter-spacing: 0.02em; }
-.subtitle, .lead { color: var(--soft); max-width: 78ch; }
+.subtitle, .lead { color: var(--soft); max-width: 100ch; }
 .foot, .legend { color: var(--soft); font-size: 13px; margin: 10px 0 0; max-width: 100ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin-top: 20px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }
@@ -32,8 +32,10 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figcaption { padding: 0 4px 2px; line-height: 1.35; }
 figcaption b { font-weight: 600; margin-right: 8px; }
 figcaption span { color: var(--soft); font-size: 13px; }
+.small figcaption span { display: block; }
 .grid { display: grid; gap: 12px; }
 .grid.wide { grid-template-columns: repeat(auto-fit, minmax(460px, 1fr)); }
+.wide figcaption span { display: block; }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); }
 .grid.full { margin-bottom: 14px; }
 .plot { width: 100%; }
