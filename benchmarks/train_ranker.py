@@ -10,7 +10,7 @@ The jury is trained on what the pipeline makes with a ranker that was trained wi
 import argparse
 import datetime
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,8 @@ from tqdm import tqdm
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.secondary import fold_with_bonus, predict_pairing
 from rnafold.scoring import tm_score
-from rnafold.structure import Entry, Pairing, whole_chain
+from rnafold.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
+from rnafold.structure import Candidate, Entry, Pairing, whole_chain
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
 from rnafold.templates.library import Gate, TemplateLibrary, entry_code
 from rnafold.templates.pipeline import MAX_REFOLD, Sources, build_candidates
@@ -49,10 +50,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Rows:
-    """Training rows of one query."""
+    """Training rows of one query; for the jury also its candidates, without coordinates, and their likeness."""
 
     features: npt.NDArray[np.float64]
     tm: npt.NDArray[np.float64]
+    candidates: tuple[Candidate, ...] = ()
+    likeness: npt.NDArray[np.float64] | None = None
 
 
 def select_queries(entries: list[Entry], seed: int) -> list[Query]:
@@ -122,8 +125,10 @@ def make_jury_rows(sources: Sources, query: Query, seed: int) -> Rows:
     target, pairing = query.entry.target, query.pairing
     candidates = build_candidates(target, pairing, sources, query.gate, seed=seed)
     coords = np.stack([candidate.coords for candidate in candidates])
-    features = measure_consensus(candidates, measure_likeness(list(coords)), pairing)
-    return Rows(features, tm_score(coords, query.entry.references, "fast").max(1))
+    likeness = measure_likeness(list(coords))
+    features = measure_consensus(candidates, likeness, pairing)
+    light = tuple(replace(candidate, coords=candidate.coords[:0]) for candidate in candidates)
+    return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
 
 
 def fit(rows: list[Rows], keep: list[bool], names: tuple[str, ...], before: datetime.date, seed: int) -> Ranker:
@@ -146,11 +151,39 @@ def report(name: str, rows: list[Rows], queries: list[Query], models: list[Ranke
     log.info("%s: cross-validated r %.3f over all, %.3f within a query (mean)", name, overall, float(np.mean(inside)))
 
 
+def report_slots(rows: list[Rows], queries: list[Query], folds: list[Ranker], config: SlotsConfig) -> None:
+    """Cross-validated best of five on the queries: what slots.yaml is chosen by."""
+    trials: dict[str, SlotsConfig] = {
+        "slots.yaml": config,
+        "no bands": replace(config, bands=(Band(),)),
+        "templates alone": replace(config, bands=(Band(assembly=(0, 0)),)),
+        "assemblies alone": replace(config, bands=(Band(template=(0, 0)),)),
+        "3 templates, 2 assemblies": replace(config, bands=(Band(template=(3, 3), assembly=(2, 2)),)),
+        "power 1": replace(config, likeness_power=1.0),
+        "power 4": replace(config, likeness_power=4.0),
+        "spreads x 0.6": replace(config, spread={key: 0.6 * value for key, value in config.spread.items()}),
+        "spreads x 1.5": replace(config, spread={key: 1.5 * value for key, value in config.spread.items()}),
+    }
+    for name, trial in trials.items():
+        best = []
+        for r, query in zip(rows, queries):
+            band = find_band(query.entry.target.length, r.candidates, trial)
+            usable = [k for k, c in enumerate(r.candidates) if band.limits(c.origin)[1] > 0] or [0]
+            assert r.likeness is not None
+            means = folds[query.fold].predict(r.features)[usable]
+            origins = [r.candidates[k].origin for k in usable]
+            picked = pick_indices(means, origins, r.likeness[np.ix_(usable, usable)], trial, band)
+            best.append(max(r.tm[usable[k]] for k in picked))
+        log.info("%-28s best of five %.4f", name, np.mean(best))
+    log.info("%-28s best of all  %.4f", "oracle", np.mean([r.tm.max() for r in rows]))
+
+
 def main() -> None:
     """Parse the command line, train, write two files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train_sequences.csv, train_labels.csv")
     parser.add_argument("--out", type=Path, default=Path("rnafold/templates"), help="folder for the two JSON files")
+    parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"), help="choice of five to report on")
     parser.add_argument("--queries", type=int, default=10_000, help="most queries (fewer for a quick trial)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -179,6 +212,7 @@ def main() -> None:
         for fold in range(NUM_FOLDS)
     ]
     report("jury", jury_rows, queries, folds)
+    report_slots(jury_rows, queries, folds, load_slots(arguments.slots))
     fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, arguments.seed).save(arguments.out / "jury.json")
 
 

@@ -142,22 +142,41 @@ def draw_scores(means: FloatArray, spreads: FloatArray, likeness: FloatArray, se
     return np.asarray(means + spreads * (normal @ root.T), dtype=np.float64)
 
 
-def _find_band(target: Target, candidates: Sequence[Candidate], config: SlotsConfig) -> Band:
+def find_band(length: int, candidates: Sequence[Candidate], config: SlotsConfig) -> Band:
+    """The first band of the configuration that fits a target of `length` residues with these candidates."""
     best = max((c.confidence for c in candidates if c.origin == "template"), default=0.0)
     for band in config.bands:
-        if target.length <= band.max_length and best <= band.max_confidence:
+        if length <= band.max_length and best <= band.max_confidence:
             return band
     return Band()
 
 
-def _pick(draws: FloatArray, origins: Sequence[str], band: Band, count: int) -> list[int]:
-    """Indices picked one by one for the largest expected maximum, within the band's numbers."""
+def pick_indices(
+    means: FloatArray,
+    origins: Sequence[str],
+    likeness: FloatArray,
+    config: SlotsConfig,
+    band: Band,
+    seed: int = 0,
+) -> list[int]:
+    """Indices of five candidates picked one by one for the largest expected maximum, within the band's numbers.
+
+    Args:
+        means: (P,) expected TM-scores.
+        origins: of each candidate.
+        likeness: (P, P) pairwise TM-scores.
+        config: spreads and the power of likeness.
+        band: numbers by origin.
+        seed: of the draws.
+    """
+    factors = np.array([config.spread.get(origin, 0.45) for origin in origins])
+    draws = draw_scores(means, LEAST_SPREAD + factors * means * (1.0 - means), likeness**config.likeness_power, seed)
     chosen: list[int] = []
     reached = np.full(len(draws), -np.inf)
-    while len(chosen) < min(count, len(origins)):
+    while len(chosen) < min(NUM_SLOTS, len(origins)):
         used = {origin: sum(origins[k] == origin for k in chosen) for origin in ORIGINS}
         left = [k for k in range(len(origins)) if k not in chosen]
-        open_slots = count - len(chosen)
+        open_slots = NUM_SLOTS - len(chosen)
         owed = {
             origin: min(max(0, band.limits(origin)[0] - used[origin]), sum(origins[k] == origin for k in left))
             for origin in ORIGINS
@@ -213,15 +232,13 @@ def pick_five(
     sound = [candidate for candidate, why in zip(candidates, reasons) if not why]
     chosen: list[Candidate] = []
     if sound:
-        band = _find_band(target, sound, config)
+        band = find_band(target.length, sound, config)
         likeness = measure_likeness([candidate.coords for candidate in sound])
         if jury is not None and pairing is not None:
             sound = judge(sound, likeness, pairing, jury)
         means = np.array([candidate.confidence for candidate in sound])
-        factors = np.array([config.spread.get(candidate.origin, 0.45) for candidate in sound])
-        spreads = LEAST_SPREAD + factors * means * (1.0 - means)
-        draws = draw_scores(means, spreads, likeness**config.likeness_power, seed)
-        chosen = [sound[k] for k in _pick(draws, [candidate.origin for candidate in sound], band, NUM_SLOTS)]
+        picked = pick_indices(means, [candidate.origin for candidate in sound], likeness, config, band, seed)
+        chosen = [sound[k] for k in picked]
     doubtful = [
         Candidate(coords=c.coords, origin=c.origin, confidence=0.0, note=f"{c.note}; {why[0]}")
         for c, why in zip(candidates, reasons)

@@ -125,7 +125,7 @@ def test_strands_that_pair_with_each_other_are_built_as_one(sources: Sources) ->
         cutoff=datetime.date(2018, 1, 1),
     )
     made = build_candidates(target, make_pairing("((((((..))))))"), sources, gate_for(target), num_assemblies=2)
-    whole = next(c for c in made if c.note == "structure 0")
+    whole = next(c for c in made if c.note == "best, seed 0")
     # Ideal pairs are 10.75 Å across.
     np.testing.assert_allclose(np.linalg.norm(whole.coords[:6] - whole.coords[:7:-1], axis=1), 10.75, atol=0.05)
 
@@ -201,10 +201,21 @@ def test_merged_pairs_keep_the_given_ones_and_add_what_nests() -> None:
     assert merged[1] == 5 and merged[0] == 15 and merged[4] == -1
 
 
-def test_structures_to_assemble_begin_with_the_best() -> None:
-    pairing = make_pairing(TEXT)
-    first = next(structures_to_assemble(pairing, 3))
-    np.testing.assert_array_equal(first, pairing.partner)
+def test_structures_begin_with_the_best_and_go_on_with_those_of_templates(sources: Sources) -> None:
+    sequence = FOLDS["1AAA_A"][0]
+    wrong = make_pairing("." * 76)
+    ranked = rank_hits(sources, sequence, make_pairing(TEXT), None)
+    made = list(structures_to_assemble(sequence, wrong, sources, ranked, 4))
+    assert [name.split(" of ")[0] for _, name in made] == ["best", "pairs", "pairs", "pairs"]
+    np.testing.assert_array_equal(made[0][0], wrong.partner)
+    known = sources.library.chain_partner(sources.library.ids.index("1AAA_A"))
+    # The second is the fold with the pairs of the templates, the first of which is the answer.
+    assert (made[1][0] == known).mean() > 0.9
+
+
+def test_without_templates_only_predicted_structures_are_assembled(sources: Sources) -> None:
+    made = list(structures_to_assemble(FOLDS["1AAA_A"][0], make_pairing(TEXT), sources, [], 6))
+    assert [name for _, name in made] == ["best", "likeliest", "best", "sample 0", "sample 1", "likeliest"]
 
 
 def _training_rows(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -207,7 +207,7 @@ def fold_with_bonus(
 
     Args:
         sequence: (L,) letters ACGU and N, chains concatenated.
-        pairs: 0-based residues (i, j) with i < j, for example those of a template.
+        pairs: 0-based residues (i, j) with i < j, for example those of a template; given twice, a pair counts twice.
         bonus_kcal: energy added where such a pair forms; negative favours it.
         chains: where each chain lies; None means one chain.
 

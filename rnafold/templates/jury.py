@@ -66,7 +66,8 @@ def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pai
     count = len(candidates)
     length = len(pairing.partner)
     template = np.array([candidate.origin == "template" for candidate in candidates], dtype=np.float64)
-    expected = np.array([candidate.confidence for candidate in candidates]) * template
+    confidence = np.array([candidate.confidence for candidate in candidates])
+    expected = confidence * template
     trust = np.maximum(expected - 0.1, 0.01) * template
     best = int(np.argmax(expected)) if template.any() else -1
     others = likeness - np.eye(count)
@@ -76,7 +77,7 @@ def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pai
     to_assemblies = _mean_of_others(likeness, 1.0 - template)
     alike = float(to_assemblies[template == 0].mean()) if (template == 0).any() else 0.0
     columns = [
-        np.where(template > 0, expected, -1.0),
+        confidence,
         template,
         _mean_of_others(likeness, template),
         to_assemblies,
