@@ -13,6 +13,7 @@ from rnafold.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.judging import score_submission
 from rnafold.prediction import PredictOptions, predict_submission
+from rnafold.report import write_report
 from rnafold.settings import resolve_config
 from rnafold.submission import check_submission, format_findings, list_defects
 from rnafold.training.evaluate import evaluate_baselines
@@ -76,5 +77,7 @@ def run_demo(out: Path, seed: int) -> int:
     trivial = evaluate_baselines(entries, [np.zeros((e.target.length, 3)) for e in entries])
     mean = scorecard.average_scores(scores)
     print(f"TM-score {mean:.3f}; all zeros {trivial['zeros']:.3f}, straight lines {trivial['straight_line']:.3f}")
+    report = write_report(run, out / "report.html", submission, data / "test_labels.csv")
+    print(f"report: {report} (open it in a browser: curves, targets, structures in 3D)")
     print(f"submission: {submission.resolve()} (checked); {time.monotonic() - began:.0f} s in all")
     return 0

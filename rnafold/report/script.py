@@ -168,13 +168,14 @@ function chainEnds(view) {  // 5' and 3' where there is room to write them
       for (const [residue, word] of [[start, "5′"], [stop - 1, "3′"]]) {
         const k = view.residues.indexOf(residue);
         if (k >= 0 && points[3 * k] !== null) {
-          out.x.push(points[3 * k] / 10); out.y.push(points[3 * k + 1] / 10); out.z.push(points[3 * k + 2] / 10);
+          const p = [0, 1, 2].map((x) => points[3 * k + x] / 10), away = unit(p);  // the centre lies at 0
+          ["x", "y", "z"].forEach((name, x) => out[name].push(p[x] + (3 + 0.03 * extent(points, 0)) * away[x]));
           out.text.push(word);
         }
       }
     }
   }
-  return {type: "scatter3d", mode: "text", ...out, textposition: "top center", hoverinfo: "skip",
+  return {type: "scatter3d", mode: "text", ...out, textposition: "middle center", hoverinfo: "skip",
     textfont: {size: 14, color: css("--ink")}};
 }
 
@@ -199,7 +200,7 @@ function draw3d(view) {
   traces.forEach((trace, k) => { if (k < shown.length) trace.visible = shown[k]; });
   const box = bounds(traces), width = Math.max(box[0][1] - box[0][0], box[2][1] - box[2][0]);
   const axis = (x) => ({visible: false, showspikes: false, range: box[x]});
-  const ratio = (x) => 1.75 * (box[x][1] - box[x][0]) / width;
+  const ratio = (x) => 1.85 * (box[x][1] - box[x][0]) / width;
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => share * view.limit);
   return Plotly.react("view-3d", traces, themed({
     margin: {l: 0, r: 0, t: 0, b: 0}, showlegend: false, uirevision: view.id,

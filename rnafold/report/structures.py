@@ -222,7 +222,7 @@ def build_view(result: TargetResult, quality: Quality, mode: Mode = "exact") -> 
 
 
 def _principal_axes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centre (3,) and a proper rotation (3, 3) with columns across (widest), away from the viewer (thinnest), and up."""
+    """Centre (3,) and a proper rotation (3, 3) with columns across (widest), away (thinnest) and up."""
     centre = points.mean(0)
     axes = np.linalg.svd(points - centre, full_matrices=True)[2].T.copy()
     axes = axes[:, [0, 2, 1]]

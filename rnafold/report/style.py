@@ -21,6 +21,7 @@ p { margin: 0 0 12px; }
 section { margin-top: 44px; }
 .eyebrow { color: var(--soft); font-size: 13px; margin: 0; letter-spacing: 0.02em; }
 .subtitle, .lead { color: var(--soft); max-width: 100ch; }
+.legend { padding: 0 4px 6px; }
 .foot, .legend { color: var(--soft); font-size: 13px; margin: 10px 0 0; max-width: 100ch; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(165px, 1fr)); gap: 12px; margin-top: 20px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 16px; }

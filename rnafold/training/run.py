@@ -14,6 +14,7 @@ from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
 from rnafold.errors import InputError
+from rnafold.report import write_report
 from rnafold.settings import Config, DataConfig, load_config
 from rnafold.structure import Entry
 from rnafold.training import machine
@@ -163,4 +164,8 @@ def train_model(
             state.best_step,
             out / "best.safetensors",
         )
+        try:
+            log.info("report: %s", write_report(out))
+        except (InputError, OSError) as error:
+            log.warning("no report: %s", error)  # the weights stand; a full disk must not make a run look failed
     return state
