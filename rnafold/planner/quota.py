@@ -157,7 +157,7 @@ def read_kaggle_quota(client: Any, rules: QuotaRules, now: datetime.datetime) ->
         used, total = _hours(quota.time_used), _hours(quota.total_time_allowed)
         reserved = _hours(getattr(quota, "time_reserved", None) or 0.0)
         refresh = answer.quota_refresh_time
-    # The client raises requests', urllib3's and its own errors, SystemExit without credentials; the ledger answers instead.
+    # The client raises requests', urllib3's and its own errors, and SystemExit; the ledger then answers instead.
     except (Exception, SystemExit) as error:
         raise InputError(f"Kaggle's quota cannot be read ({type(error).__name__}: {_one_line(error)})") from error
     if refresh is None:
