@@ -248,7 +248,10 @@ def _scale(values: FloatArray) -> dict[str, Any]:
     wide = len(values) and values.min() > 0 and values.max() > _LOG_RATIO * values.min()
     if not wide:
         return {"rangemode": "tozero"}
-    return {"type": "log", "dtick": "D2" if values.max() < _MANY_DECADES * values.min() else 1}
+    digits = (1, 2, 5) if values.max() < _MANY_DECADES * values.min() else (1,)
+    powers = range(int(np.floor(np.log10(values.min()))), int(np.ceil(np.log10(values.max()))) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in digits]
+    return {"type": "log", "tickvals": ticks, "ticktext": [format_number(tick) for tick in ticks]}
 
 
 def _layout(unit: str, yaxis: Mapping[str, Any], annotations: list[dict[str, Any]] | None = None) -> dict[str, Any]:

@@ -316,7 +316,7 @@ def write_validation_targets(run: RunRecord) -> str:
     known = {name: value for name, value in values.items() if value is not None}
     if not known:
         return ""
-    for name, value in known.items():
+    for name, value in sorted(known.items()):
         cells = [(read_number(first.get(name)), ""), (read_number(last.get(name)), ""), (value, "meter")]
         body = "".join(
             f'<td class="num" data-value="{-1.0 if cell is None else cell:.6g}">'

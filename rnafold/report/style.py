@@ -9,7 +9,7 @@ STYLE: Final = """
   --tube: #8a939d; --font: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #14171a; --card: #1c2024; --ink: #e8eaed; --soft: #a3adb8; --faint: #56606b; --line: #2f353b;
-  --missed: #4a535d; --tube: #aab3bd; } }
+  --missed: #4a535d; --tube: #aab3bd; --blue: #5b9bdc; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 15px/1.5 var(--font);
   font-variant-numeric: tabular-nums; }
@@ -43,7 +43,7 @@ figcaption span { color: var(--soft); font-size: 13px; }
 .key { white-space: nowrap; }
 .key::before { content: ""; display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 5px 0 2px;
   vertical-align: -1px; background: var(--faint); }
-.key.blue::before { background: var(--blue); } .key.orange::before { background: var(--orange); }
+.key.blue::before { background: var(--kept); } .key.orange::before { background: var(--orange); }
 .key.kept::before { background: var(--kept); } .key.missed::before { background: var(--missed); }
 .key.correct::before { background: var(--correct); } .key.wrong::before { background: var(--wrong); }
 .scroll { overflow: auto; max-height: 560px; background: var(--card); border: 1px solid var(--line);
@@ -63,7 +63,7 @@ tbody tr:hover td { background: color-mix(in srgb, var(--blue) 6%, transparent);
 .meter { display: inline-block; width: 48px; height: 7px; border-radius: 4px; background: var(--line);
   margin-right: 9px; overflow: hidden; vertical-align: 1px; }
 .meter i { display: block; height: 100%; background: var(--blue); }
-table.plain { background: var(--card); border: 1px solid var(--line); border-radius: 10px; border-collapse: separate;
+table.plain { overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: 10px; border-collapse: separate;
   border-spacing: 0; width: auto; min-width: 320px; margin-bottom: 12px; }
 table.plan { width: 100%; }
 td.bars, th.bars { width: 34%; min-width: 140px; }
