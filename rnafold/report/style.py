@@ -63,7 +63,8 @@ tbody tr:hover td { background: color-mix(in srgb, var(--blue) 6%, transparent);
 .meter { display: inline-block; width: 48px; height: 7px; border-radius: 4px; background: var(--line);
   margin-right: 9px; overflow: hidden; vertical-align: 1px; }
 .meter i { display: block; height: 100%; background: var(--blue); }
-table.plain { overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: 10px; border-collapse: separate;
+table.plain { overflow: hidden; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  border-collapse: separate;
   border-spacing: 0; width: auto; min-width: 320px; margin-bottom: 12px; }
 table.plan { width: 100%; }
 td.bars, th.bars { width: 34%; min-width: 140px; }
