@@ -27,9 +27,10 @@ from rnafold.slots import SlotsConfig, load_slots, pick_five
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for
-from rnafold.templates.pipeline import Sources, build_candidates, describe_template, rank_hits
+from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.search import ProfileAligner, Setting, build_profile, search_chain
+from rnafold.templates.sources import Sources, describe_template, rank_hits
 
 FloatArray = npt.NDArray[np.float64]
 PUBLIC = Setting("public", "global", 0.0, -8.0, -0.4)

@@ -24,9 +24,11 @@ from rnafold.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.structure import Candidate, Entry, Pairing, whole_chain
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
 from rnafold.templates.library import Gate, TemplateLibrary, entry_code
-from rnafold.templates.pipeline import MAX_REFOLD, Sources, build_candidates
+from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
 from rnafold.templates.search import Hit, search_chain
+from rnafold.templates.single import MAX_REFOLD
+from rnafold.templates.sources import Sources
 from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
 
 log = logging.getLogger(__name__)

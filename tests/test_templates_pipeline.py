@@ -14,16 +14,11 @@ from rnafold.assembly.fill import count_clashes
 from rnafold.structure import Chain, Entry, Pairing, Target, structure_from_points
 from rnafold.templates.complexes import place_copies
 from rnafold.templates.library import TemplateLibrary, gate_for
-from rnafold.templates.pipeline import (
-    Ranked,
-    Sources,
-    build_candidates,
-    describe_template,
-    rank_hits,
-    structures_to_assemble,
-)
+from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
 from rnafold.templates.search import search_chain
+from rnafold.templates.single import structures_to_assemble
+from rnafold.templates.sources import Ranked, Sources, describe_template, rank_hits
 from rnafold.templates.transfer import drop_short_runs, merge_pairs
 
 TEXT = FOLDS["1AAA_A"][1]

@@ -13,8 +13,8 @@ from rnafold.errors import InputError
 from rnafold.structure import Entry
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import TemplateLibrary, fingerprint
-from rnafold.templates.pipeline import Sources
 from rnafold.templates.ranker import Ranker
+from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,133 @@
+"""Candidates of a target of several chains: on a known complex, as one paired structure, or folded apart and placed."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold.assembly.fill import separate
+from rnafold.features.secondary import predict_pairing
+from rnafold.structure import Candidate, Chain, FloatArray, Pairing, Target, whole_chain
+from rnafold.templates.complexes import Assignment, assign_chains, place_copies
+from rnafold.templates.library import Gate
+from rnafold.templates.single import Budget, alternate, build_assemblies, build_single
+from rnafold.templates.sources import Ranked, Sources, rank_hits
+from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
+
+IntArray = npt.NDArray[np.int64]
+
+
+def build_complex(
+    target: Target,
+    pairing: Pairing,
+    sources: Sources,
+    gate: Gate | None,
+    budget: Budget,
+    seed: int,
+    counts: tuple[int, int],
+) -> list[Candidate]:
+    """Candidates of a target of several chains."""
+    num_templates, num_assemblies = counts
+    sequences = [target.sequence[chain.start : chain.stop] for chain in target.chains]
+    across = pairs_across_chains(pairing.partner, target.chains)
+    whole = build_assemblies(target, pairing, sources, gate, seed, num_assemblies if across else 0)
+    folded: dict[str, list[Candidate]] = {}
+    found: dict[str, list[Ranked]] = {}
+
+    def from_parts() -> Iterator[Candidate]:
+        singles = {sequence: _single_pairing(target, pairing, sequence) for sequence in dict.fromkeys(sequences)}
+        for sequence, single in singles.items():
+            found[sequence] = [] if budget.spent else rank_hits(sources, sequence, single, gate)
+        hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
+        for assignment in assign_chains(sources.library, sources.complexes, target.chains, sequences, hits):
+            yield _from_complex(target, pairing, sources, gate, assignment, seed)
+        for sequence, single in singles.items():
+            alone = Target(target_id=target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
+            share = Budget(seconds=max(0.0, budget.seconds - (budget.clock() - budget.began)) / len(singles))
+            parts = (num_templates, max(2, num_assemblies // 2))
+            made = build_single(alone, single, sources, gate, share, seed, parts, found[sequence])
+            folded[sequence] = sorted(made, key=lambda candidate: -candidate.confidence)
+        most = max(len(made) for made in folded.values())
+        for number in range(most):
+            yield _place_parts(target, sequences, folded, number, seed)
+
+    if not across:
+        return alternate(from_parts(), iter(()), budget)
+    return alternate(whole, from_parts(), budget)
+
+
+def pairs_across_chains(partner: IntArray, chains: Sequence[Chain]) -> int:
+    """How many pairs join two chains."""
+    owner = np.zeros(len(partner), dtype=np.int64)
+    for number, chain in enumerate(chains):
+        owner[chain.start : chain.stop] = number
+    paired = np.flatnonzero(partner > np.arange(len(partner)))
+    return int((owner[paired] != owner[partner[paired]]).sum())
+
+
+def _single_pairing(target: Target, pairing: Pairing, sequence: str) -> Pairing:
+    """Pairs of one chain on its own: cut out of the whole's where it pairs with nothing else, else folded again."""
+    chain = next(c for c in target.chains if target.sequence[c.start : c.stop] == sequence)
+    rows = slice(chain.start, chain.stop)
+    inside = pairing.partner[rows]
+    if ((inside >= 0) & ((inside < chain.start) | (inside >= chain.stop))).any():
+        return predict_pairing(sequence, num_samples=max(len(pairing.samples), 1))
+
+    def cut(partner: IntArray) -> IntArray:
+        part = partner[..., rows]
+        return np.where((part >= chain.start) & (part < chain.stop), part - chain.start, -1)
+
+    return Pairing(
+        probabilities=pairing.probabilities[rows, rows],
+        partner=cut(pairing.partner),
+        samples=cut(pairing.samples),
+        source=pairing.source,
+    )
+
+
+def _from_complex(
+    target: Target, pairing: Pairing, sources: Sources, gate: Gate | None, assignment: Assignment, seed: int
+) -> Candidate:
+    """All chains on their places in one known complex; pairs merged, what is missing built around them."""
+    carried = np.full((target.length, 3), np.nan)
+    partner = pairing.partner.copy()
+    for chain, hit in zip(target.chains, assignment.hits):
+        if hit is None:
+            continue
+        rows = slice(chain.start, chain.stop)
+        carried[rows] = carry_coords(sources.library, hit)
+        inside = pairing.partner[rows]
+        own = np.where((inside >= chain.start) & (inside < chain.stop), inside - chain.start, -1)
+        merged = pair_with_template(target.sequence[rows], sources.library, hit, own, None)
+        outside = (inside >= 0) & (own < 0) & (merged < 0)
+        partner[rows] = np.where(outside, inside, np.where(merged >= 0, merged + chain.start, -1))
+    lost = np.flatnonzero(partner >= 0)
+    partner[lost[partner[partner[lost]] != lost]] = -1
+    coords = build_hybrid(target.sequence, target.chains, carried, partner, sources.fragments(gate), seed)
+    return Candidate(coords=coords, origin="template", confidence=assignment.score, note=f"complex {assignment.code}")
+
+
+def _place_parts(
+    target: Target, sequences: Sequence[str], folded: dict[str, list[Candidate]], number: int, seed: int
+) -> Candidate:
+    """The number-th fold of each chain; copies in a ring, different chains beside each other."""
+    rng = np.random.default_rng([seed, number])
+    copies: dict[str, list[Chain]] = {}
+    for chain, sequence in zip(target.chains, sequences):
+        copies.setdefault(sequence, []).append(chain)
+    picked = {sequence: made[min(number, len(made) - 1)] for sequence, made in folded.items()}
+    rings = [place_copies(picked[sequence].coords, len(same), rng) for sequence, same in copies.items()]
+    moved = separate([ring.reshape(-1, 3) for ring in rings], seed=seed + number)
+    coords: FloatArray = np.zeros((target.length, 3))
+    for same, ring, points in zip(copies.values(), rings, moved):
+        for chain, part in zip(same, points.reshape(ring.shape)):
+            coords[chain.start : chain.stop] = part
+    share = sum(candidate.confidence * len(sequence) for sequence, candidate in picked.items()) / target.length
+    origins = {candidate.origin for candidate in picked.values()}
+    return Candidate(
+        coords=coords,
+        origin="template" if "template" in origins else "assembly",
+        # Folded alone and set side by side: only about one chain's worth of residues can superpose.
+        confidence=share / sum(len(same) for same in copies.values()) ** 0.5,
+        note=", ".join(dict.fromkeys(candidate.note for candidate in picked.values())) + ", placed",
+    )

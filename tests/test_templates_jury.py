@@ -1,0 +1,114 @@
+"""The jury's features by hand, and its place in the choice of five; folding with favoured pairs."""
+
+import datetime
+
+import numpy as np
+import pytest
+from template_examples import FOLDS, make_pairing, make_target
+
+from rnafold import rna
+from rnafold.assembly import assemble
+from rnafold.features import secondary
+from rnafold.features.secondary import fold_with_bonus
+from rnafold.slots import judge, pick_five
+from rnafold.structure import Candidate
+from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
+from rnafold.templates.ranker import Ranker, train_ranker
+
+SEQUENCE, TEXT, _ = FOLDS["1AAA_A"]
+HAIRPIN = "GGGAAACCCAAAGGGAAACCC"
+
+
+def _candidate(seed: int, origin: str, confidence: float) -> Candidate:
+    coords = assemble(SEQUENCE, rna.parse_dot_bracket(TEXT), seed=seed)
+    return Candidate(coords=coords, origin=origin, confidence=confidence, note=f"seed {seed}")
+
+
+@pytest.fixture(scope="module")
+def candidates() -> list[Candidate]:
+    return [
+        _candidate(0, "template", 0.6),
+        _candidate(1, "template", 0.3),
+        _candidate(2, "assembly", 0.25),
+        _candidate(3, "assembly", 0.25),
+    ]
+
+
+def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
+    likeness = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0, 0.6], [0.2, 0.1, 0.6, 1.0]])
+    rows = measure_consensus(candidates, likeness, make_pairing(TEXT))
+    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    np.testing.assert_allclose(value["expected_tm"], [0.6, 0.3, 0.25, 0.25])
+    np.testing.assert_allclose(value["is_template"], [1, 1, 0, 0])
+    # A template is not compared with itself: 0.4 for both; assemblies with both templates.
+    np.testing.assert_allclose(value["likeness_to_templates"], [0.4, 0.4, 0.4, 0.15])
+    np.testing.assert_allclose(value["likeness_to_assemblies"], [0.25, 0.3, 0.6, 0.6])
+    # Weights 0.5 and 0.2 (expected - 0.1): for the first assembly (0.5 * 0.3 + 0.2 * 0.5) / 0.7.
+    np.testing.assert_allclose(value["likeness_to_expected_templates"], [0.4, 0.4, 0.25 / 0.7, 0.12 / 0.7])
+    np.testing.assert_allclose(value["likeness_to_nearest"], [0.4, 0.5, 0.6, 0.6])
+    np.testing.assert_allclose(value["likeness_to_best_template"], likeness[0])
+    np.testing.assert_allclose(value["best_expected_tm"], 0.6)
+    np.testing.assert_allclose(value["assemblies_alike"], 0.6)
+    np.testing.assert_allclose(value["log_length"], np.log(76))
+    # 20 certain pairs in 76 residues, counted from both ends.
+    np.testing.assert_allclose(value["pair_content"], 40 / 76)
+    np.testing.assert_allclose(value["pair_confidence"], 1.0)
+
+
+@pytest.mark.parametrize("origin", ["template", "assembly"])
+def test_a_single_candidate_has_nobody_to_be_like(origin: str) -> None:
+    rows = measure_consensus([_candidate(0, origin, 0.5)], np.eye(1), make_pairing(TEXT))
+    assert np.isfinite(rows).all()
+    value = dict(zip(JURY_NAMES, rows[0]))
+    assert value["likeness_to_nearest"] == value["likeness_to_templates"] == value["likeness_to_assemblies"] == 0.0
+
+
+def test_long_candidates_are_thinned_before_they_are_compared() -> None:
+    rng = np.random.default_rng(0)
+    walk = np.cumsum(rng.normal(size=(3000, 3)) * 3, axis=0)
+    likeness = measure_likeness([walk, walk[:, ::-1], walk + rng.normal(size=walk.shape) * 0.1])
+    assert likeness[0, 2] > 0.99
+    assert likeness[0, 1] < 0.9
+
+
+def _jury_for_likeness() -> Ranker:
+    """A jury that has learned: the TM-score is the likeness to the nearest other candidate."""
+    rng = np.random.default_rng(0)
+    features = rng.random(size=(3000, len(JURY_NAMES)))
+    tm = features[:, JURY_NAMES.index("likeness_to_nearest")]
+    return train_ranker(features, tm, np.repeat(np.arange(300), 10), JURY_NAMES, datetime.date(2015, 1, 1))
+
+
+def test_the_jury_raises_who_is_like_others_and_leaves_the_network_alone(candidates: list[Candidate]) -> None:
+    jury = _jury_for_likeness()
+    pool = [*candidates, _candidate(9, "network", 0.77)]
+    likeness = np.full((5, 5), 0.1) + 0.9 * np.eye(5)
+    likeness[2, 3] = likeness[3, 2] = 0.9
+    judged = judge(pool, likeness, make_pairing(TEXT), jury)
+    assert judged[4].confidence == 0.77
+    assert min(judged[2].confidence, judged[3].confidence) > max(judged[0].confidence, judged[1].confidence) + 0.3
+    assert [c.note for c in judged] == [c.note for c in pool]
+
+
+def test_five_are_picked_by_the_jurys_figures(candidates: list[Candidate]) -> None:
+    pool = [*candidates, *(_candidate(seed, "assembly", 0.25) for seed in range(4, 9))]
+    target = make_target("1AAA_A")
+    pairing = make_pairing(TEXT)
+    judged = {c.note: c.confidence for c in pick_five(target, pool, pairing=pairing, jury=_jury_for_likeness())}
+    plain = {c.note: c.confidence for c in pick_five(target, pool, pairing=pairing)}
+    assert set(plain.values()) <= {0.6, 0.3, 0.25}
+    assert not set(judged.values()) & {0.6, 0.3, 0.25}
+
+
+@pytest.mark.parametrize("vienna", [True, False], ids=["with ViennaRNA", "without"])
+def test_a_bonus_makes_a_fold_take_the_pairs_it_is_given(vienna: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not vienna:
+        monkeypatch.setattr(secondary, "load_vienna", lambda: None)
+    elif secondary.load_vienna() is None:
+        pytest.skip("ViennaRNA is not installed")
+    wanted = [(0, 8), (1, 7), (2, 6)]
+    assert fold_with_bonus(HAIRPIN, [], 0.0)[0] != 8
+    given = fold_with_bonus(HAIRPIN, wanted, -6.0)
+    assert [int(given[i]) for i, _ in wanted] == [8, 7, 6]
+    # A pair given three times counts three times.
+    np.testing.assert_array_equal(fold_with_bonus(HAIRPIN, wanted * 3, -2.0), given)
