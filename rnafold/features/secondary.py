@@ -224,8 +224,13 @@ def fold_with_bonus(
     probabilities = predict_pairing(sequence, layout, num_samples=0).probabilities.copy()
     factor = float(np.exp(min(-bonus_kcal / BOLTZMANN_KCAL, 20.0)))
     for i, j in pairs:
-        odds = factor * max(float(probabilities[i, j]), MIN_PROBABILITY) / max(1.0 - float(probabilities[i, j]), 1e-6)
-        probabilities[i, j] = probabilities[j, i] = odds / (1.0 + odds)
+        before = min(max(float(probabilities[i, j]), MIN_PROBABILITY), 1.0 - 1e-6)
+        odds = factor * before / (1.0 - before)
+        after = odds / (1.0 + odds)
+        for k in (i, j):  # what the two residues did otherwise becomes as much rarer
+            probabilities[k] *= (1.0 - after) / (1.0 - before)
+            probabilities[:, k] = probabilities[k]
+        probabilities[i, j] = probabilities[j, i] = after
     return choose_partners(probabilities)
 
 
