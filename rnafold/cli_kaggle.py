@@ -1,6 +1,7 @@
 """`python -m rnafold kaggle ...`: from a clone to a running kernel; nothing is sent without --yes."""
 
 import argparse
+import datetime
 import json
 import os
 from pathlib import Path
@@ -164,7 +165,8 @@ def _push(arguments: argparse.Namespace) -> int:
             parameters=tuple(arguments.parameter),
         ),
     )
-    hours = float(kernel.parameters["HOURS" if arguments.kernel == "train" else "COMMIT_HOURS"])
+    name_of_hours = "HOURS" if arguments.kernel == "train" else "COMMIT_HOURS"
+    hours = float(kernel.parameters[name_of_hours])
     print(f"dataset {user}/rnafold-bundle, private:")
     _print_files(arguments.bundle, manifest["files"])
     print(f"kernel {kernel.id}, private, internet off, {kernel.metadata['machine_shape']}:")
@@ -177,23 +179,23 @@ def _push(arguments: argparse.Namespace) -> int:
     if api is None:
         print("nothing sent: add --yes to upload and start")
         return 0
-    _require_quota(api, hours, arguments.ignore_quota)
+    _require_quota(api, name_of_hours, hours, arguments.ignore_quota)
     print(client.upload_bundle(api, arguments.bundle, str(manifest["digest"])))
     print(client.push_kernel(api, kernel, hours))
     print(f"follow it: python -m rnafold kaggle status {arguments.kernel} --user {user} --yes")
     return 0
 
 
-def _require_quota(api: object, hours: float, ignore: bool) -> None:
-    from rnafold.kaggle.client import read_quota
+def _require_quota(api: object, name: str, hours: float, ignore: bool) -> None:
+    from rnafold.planner.quota import load_rules, read_kaggle_quota
 
-    quota = read_quota(api)
-    text = f"{quota.free_hours:.1f} h free of {quota.total_hours:.1f} ({quota.reserved_hours:.1f} h reserved)"
-    print(f"  now {text}, refreshed {quota.refresh or 'weekly'}")
-    if hours > quota.free_hours and not ignore:
+    state = read_kaggle_quota(api, load_rules(), datetime.datetime.now(datetime.UTC))
+    text = f"{state.left:.1f} h left of {state.total:.1f} ({state.reserved:.1f} h reserved by running sessions)"
+    print(f"  now {text}; resets {state.resets_at:%Y-%m-%d %H:%M} UTC")
+    if hours > state.left and not ignore:
         raise InputError(
-            f"quota: {hours:g} h needed, {text}; --parameter HOURS={max(quota.free_hours - 0.5, 0):.1f} plans for what "
-            "is left, --ignore-quota pushes all the same"
+            f"quota: {hours:g} h needed, {text}; --parameter {name}={max(state.left - 0.5, 0):.1f} plans for "
+            "what is left, --ignore-quota pushes all the same"
         )
 
 

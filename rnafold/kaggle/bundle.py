@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from rnafold.config import list_names
 from rnafold.errors import InputError
 from rnafold.kaggle import wheels
-from rnafold.kaggle.inputs import read_weights_metadata
+from rnafold.kaggle.inputs import read_weights_description
 from rnafold.kaggle.secret_scan import find_secrets
 from rnafold.kaggle.staging import PLACEHOLDER
 from rnafold.weights import find_shipped_weights
@@ -77,7 +76,7 @@ def build_bundle(options: BundleOptions) -> Mapping[str, Any]:
     temporary.mkdir(parents=True)
     try:
         project = wheels.build_project_wheel(options.checkout, temporary)
-        configs = _read_configs(project)
+        configs = _read_configs(project, options.checkout)
         others = wheels.download_wheels(options.plan, temporary)
         shipped = find_shipped_weights()
         weights = options.weights or ((shipped,) if shipped else ())
@@ -146,7 +145,7 @@ def _refuse_secrets(paths: Sequence[Path], trusted: Sequence[str]) -> None:
 
 
 def _require_weights(path: Path) -> None:
-    if "model" not in read_weights_metadata(path):
+    if read_weights_description(path) is None:
         raise InputError(f"{path}: no weights that `train` wrote (a safetensors file that says its model)")
 
 
@@ -158,7 +157,7 @@ def _copy_flat(path: Path, folder: Path) -> None:
     shutil.copyfile(path, folder / path.name)
 
 
-def _read_configs(project: Path) -> dict[str, str]:
+def _read_configs(project: Path, checkout: Path) -> dict[str, str]:
     """Names and sha256 of the configs inside the project's wheel, all of which must be there."""
     with zipfile.ZipFile(project) as archive:
         inside = {
@@ -166,9 +165,10 @@ def _read_configs(project: Path) -> dict[str, str]:
             for name in archive.namelist()
             if name.startswith("rnafold/_configs/")
         }
-    wanted = [f"{group}/{name}.yaml" for group in ("gpu", "model") for name in list_names(group)]
+    folder = checkout / "configs"
+    wanted = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml"))]
     missing = [name for name in wanted if name not in inside]
-    if missing:
+    if missing or not wanted:
         raise InputError(f"{project.name}: {len(missing)} configs are not inside: {', '.join(missing[:3])}")
     return inside
 

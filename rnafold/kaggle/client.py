@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,21 +17,6 @@ TIMEOUT_MARGIN_HOURS: Final = 0.25
 READY_SECONDS: Final = 1800.0
 # A record of what was uploaded, beside the bundle and never in it.
 UPLOADED: Final = ".uploaded.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """The account's weekly GPU hours: all, used, and reserved by sessions that run now; and when they begin anew."""
-
-    total_hours: float
-    used_hours: float
-    reserved_hours: float
-    refresh: str
-
-    @property
-    def free_hours(self) -> float:
-        """What is left for a further session."""
-        return max(0.0, self.total_hours - self.used_hours - self.reserved_hours)
 
 
 def connect() -> Any:
@@ -71,30 +55,6 @@ def as_input_errors(doing: str) -> Iterator[None]:
             raise
         text = str(error).strip() or type(error).__name__
         raise InputError(f"{doing}: Kaggle's client says: {text.splitlines()[0]}") from error
-
-
-def read_quota(api: Any) -> Quota:
-    """The account's GPU quota.
-
-    Raises:
-        InputError: Kaggle does not say.
-    """
-    with as_input_errors("quota"):
-        answer = api.quota_view()
-    quota = answer.gpu_quota
-    if quota is None:
-        raise InputError("quota: Kaggle names no GPU quota for this account")
-
-    def hours(duration: Any) -> float:
-        return 0.0 if duration is None else float(duration.total_seconds()) / 3600.0
-
-    refresh = answer.quota_refresh_time
-    return Quota(
-        total_hours=hours(quota.total_time_allowed),
-        used_hours=hours(quota.time_used),
-        reserved_hours=hours(quota.time_reserved),
-        refresh="" if refresh is None else refresh.isoformat(),
-    )
 
 
 def upload_bundle(

@@ -122,14 +122,15 @@ def find_weights(root: Path) -> Path | None:
             if not name.endswith(".safetensors"):
                 continue
             path = Path(folder) / name
-            metadata = read_weights_metadata(path)
-            if "model" in metadata:
-                found.append((-_parse_score(metadata), str(path), path))
+            described = read_weights_description(path)
+            if described is not None:
+                score = described.get("validation_tm_score")
+                found.append((-float(score) if isinstance(score, (int, float)) else 1.0, str(path), path))
     return min(found)[2] if found else None
 
 
-def read_weights_metadata(path: Path) -> Mapping[str, str]:
-    """The metadata in the header of a safetensors file, empty where it has none or is none; reads the header alone.
+def read_weights_description(path: Path) -> Mapping[str, Any] | None:
+    """What `train` wrote into the header of a weights file; None for any other file. Reads the header alone.
 
     Source: safetensors format: 8 bytes header length, little-endian, then JSON with an optional "__metadata__".
     """
@@ -137,16 +138,8 @@ def read_weights_metadata(path: Path) -> Mapping[str, str]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= MAX_HEADER_BYTES:
-                return {}
-            header: Any = json.loads(file.read(length))
-    except (OSError, ValueError):
-        return {}
-    metadata = header.get("__metadata__", {}) if isinstance(header, dict) else {}
-    return {str(key): str(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {}
-
-
-def _parse_score(metadata: Mapping[str, str]) -> float:
-    try:
-        return float(metadata.get("validation_tm_score", ""))
-    except ValueError:
-        return -1.0
+                return None
+            described: Any = json.loads(json.loads(file.read(length))["__metadata__"]["rnafold"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return described if isinstance(described, dict) and "model" in described else None

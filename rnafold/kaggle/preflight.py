@@ -216,15 +216,13 @@ def _check_card(index: int, card: Card, machine: Machine, hardware: HardwareConf
 def check_packages(distribution: str = DISTRIBUTION) -> list[Finding]:
     """Whether what the package needs is installed: an absent package is a fault, an older version a warning."""
     try:
-        needs = [Requirement(text) for text in metadata.requires(distribution) or []]
+        listed = [Requirement(text) for text in metadata.requires(distribution) or []]
     except metadata.PackageNotFoundError:
-        return [
-            Finding(level="warning", about="packages", text=f"{distribution} is not installed; run from a checkout")
-        ]
+        text = f"{distribution} is not installed, so its needs are not known; run from a checkout"
+        return [Finding(level="warning", about="packages", text=text)]
+    needs = [need for need in listed if need.marker is None or need.marker.evaluate({"extra": ""})]
     findings = []
     for need in needs:
-        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
-            continue
         try:
             version = metadata.version(need.name)
         except metadata.PackageNotFoundError:
@@ -233,7 +231,7 @@ def check_packages(distribution: str = DISTRIBUTION) -> list[Finding]:
         if not need.specifier.contains(version, prereleases=True):
             text = f"{need.name} {version} is older than tested ({need})"
             findings.append(Finding(level="warning", about="packages", text=text))
-    return findings or [Finding(level="ok", about="packages", text=f"all {len(needs)} needs looked at are met")]
+    return findings or [Finding(level="ok", about="packages", text=f"all {len(needs)} needs are met")]
 
 
 def check_training_inputs(root: Path, competition: str = "") -> Finding:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,7 +26,8 @@ from rnafold.errors import InputError
 from rnafold.hardware import load_gpu
 from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
-from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, stop_process
+from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
+from rnafold.planner.ledger import LEDGER_FILE, LedgerSession
 from rnafold.settings import load_config
 from rnafold.submission import check_submission, format_findings, list_defects
 from rnafold.training.checkpoint import find_damage, write_atomically
@@ -38,7 +39,11 @@ RERUN_VARIABLE = "KAGGLE_IS_COMPETITION_RERUN"
 RUN_FOLDER, CACHE_FOLDER, SESSION_FILE = "run", "cache", "session.json"
 # Time that training leaves for what comes after it, and that it gets to write its checkpoint when told to stop.
 FINISH_SHARE, FINISH_SECONDS, GRACE_SECONDS = 0.02, 300.0, 180.0
+# Loading torch is not part of a trainer's own budget: so much is held back, or this share of the time.
+STARTUP_SECONDS, STARTUP_SHARE = 60.0, 0.2
 PREFLIGHT_SECONDS = 600.0
+# The ledger hears of a session this often, so that one that is killed is counted up to then.
+LEDGER_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,17 +124,22 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
         log.info("going on from %s at step %d", earlier.folder, earlier.step)
         copy_earlier_run(earlier, run)
         _copy_cache(earlier.folder.parent / CACHE_FOLDER, session.working / CACHE_FOLDER)
+        _copy_ledger(earlier.folder.parent / LEDGER_FILE, session.working / LEDGER_FILE)
+    ledger = _open_ledger(session.working, session.gpu, f"train {session.model}", session.hours)
     seconds = session.hours * 3600.0
     left = seconds - (clock() - began) - min(FINISH_SECONDS, FINISH_SHARE * seconds)
-    command, environment = build_train_command(session, files, left / 3600.0)
+    max_seconds = max(left - min(STARTUP_SECONDS, STARTUP_SHARE * left), 1.0)
+    command, environment = build_train_command(session, files, max_seconds / 3600.0)
     # a trainer that does not stop by itself is told to, early enough to write its checkpoint
-    hard = clock() + max(left, 0.0) + min(FINISH_SECONDS, FINISH_SHARE * seconds) / 2
-    code = run_until(command, hard, session.working / "train.log", environment, clock)
+    log_file = session.working / "train.log"
+    code = run_until(command, clock() + left, log_file, environment, clock, tick=ledger.progress)
     summary = _summarize_training(run, code, clock() - began, session)
+    ledger.end(summary["finished"] or f"exit code {code}")
     summary["resumed_from_step"] = 0 if earlier is None else earlier.step
     write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
     if code not in (0, None):
-        raise InputError(f"training ended with exit code {code}; its last words are in {session.working / 'train.log'}")
+        last = read_last_line(session.working / "train.log")
+        raise InputError(f"training ended with exit code {code}: {last.removeprefix('error: ')}")
     return summary
 
 
@@ -176,8 +186,11 @@ def run_until(
     environment: Mapping[str, str],
     clock: Clock = time.monotonic,
     grace_seconds: float = GRACE_SECONDS,
+    tick: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Runs a command, its output shown and kept in `log_file`; asks it to stop at `end` and kills it after a grace.
+
+    `tick` is called every ten minutes.
 
     Returns:
         The exit code; None if it had to be stopped.
@@ -189,8 +202,12 @@ def run_until(
     reader = threading.Thread(target=_copy_lines, args=(process.stdout, log_file), daemon=True)
     reader.start()
     stopped = False
+    ticked = clock()
     try:
         while process.poll() is None:
+            if clock() - ticked > LEDGER_SECONDS:
+                ticked = clock()
+                tick()
             if clock() > end:
                 log.warning("out of time: asking the process to stop")
                 stop_process(process, grace_seconds)
@@ -213,6 +230,17 @@ def _copy_lines(stream: IO[bytes], log_file: Path) -> None:
 def _copy_cache(source: Path, target: Path) -> None:
     if source.is_dir() and not target.exists():
         shutil.copytree(source, target, copy_function=shutil.copyfile)
+
+
+def _copy_ledger(source: Path, target: Path) -> None:
+    if source.is_file() and not target.exists():
+        shutil.copyfile(source, target)
+
+
+def _open_ledger(working: Path, gpu: str, run: str, hours: float) -> LedgerSession:
+    """Begins a session in the ledger that the kernel leaves; sessions without a card take nothing from the quota."""
+    counts = load_gpu(gpu).hardware.device_type == "cuda"
+    return LedgerSession(working / LEDGER_FILE, run, gpu, counts=counts, planned_hours=hours)
 
 
 def _summarize_training(run: Path, code: int | None, seconds: float, session: TrainSession) -> dict[str, Any]:
@@ -292,18 +320,13 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
     files = find_competition(session.inputs, ("test_sequences", "sample_submission"), session.competition)
     assert files.test_sequences is not None and files.sample_submission is not None
     weights = session.weights or find_weights(session.inputs)
-    scratch = Path(tempfile.mkdtemp(prefix="rnafold-"))
-    options = ["--cache", str(scratch / CACHE_FOLDER), *session.options]
-    for folder in files.msa_folders:
-        options += ["--msa", str(folder)]
-    if weights is not None:
-        options += ["--weights", str(weights)]
     log.info("%s; weights: %s", "scored rerun" if rerun else "not the scored rerun: public targets only", weights)
+    scratch = Path(tempfile.mkdtemp(prefix="rnafold-"))
+    options = _predict_options(session, files, scratch)
     out = session.working / "submission.csv"
-    sharded = ShardedPrediction(
-        files.test_sequences, files.sample_submission, out, scratch / "parts", options, clock=clock
-    )
+    sharded = ShardedPrediction(files.test_sequences, files.sample_submission, out, scratch / "parts", clock=clock)
     workers = choose_workers(session)
+    ledger = _open_ledger(session.working, session.gpu, "predict", hours)
     try:
         _preflight("predict", session.gpu, session.inputs, session.working, session.competition, session.least_disk_gib)
     except InputError as error:
@@ -311,10 +334,29 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
             raise
         log.warning("%s; going on without the cards", error)
         workers = [Worker(card="", gpu="cpu")]
-    outcome = sharded.run(workers, hours * 3600.0 - (clock() - began))
+    left = hours * 3600.0 - (clock() - began)
+    try:
+        outcome = sharded.run(workers, left, [*options, *_weights_option(weights)])
+    except InputError as error:
+        if not rerun:
+            raise
+        log.warning("%s; once more without weights and further options", error)
+        outcome = sharded.run(workers, left, _predict_options(replace(session, options=()), files, scratch))
+    ledger.end(f"{len(outcome.improved)} targets predicted")
     _write_prediction_summary(session, outcome, clock() - began, weights, rerun)
     shutil.rmtree(scratch, ignore_errors=True)
     return outcome
+
+
+def _weights_option(weights: Path | None) -> list[str]:
+    return [] if weights is None else ["--weights", str(weights)]
+
+
+def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: Path) -> list[str]:
+    options = ["--cache", str(scratch / CACHE_FOLDER), *session.options]
+    for folder in files.msa_folders:
+        options += ["--msa", str(folder)]
+    return options
 
 
 def choose_workers(session: PredictSession) -> list[Worker]:

@@ -164,7 +164,6 @@ class ShardedPrediction:
         sample: Path,
         out: Path,
         folder: Path,
-        options: Sequence[str] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Reads the inputs and writes a valid file of fallback structures.
@@ -174,13 +173,12 @@ class ShardedPrediction:
             sample: sample_submission.csv.
             out: the submission.
             folder: for the parts and logs of the processes.
-            options: further arguments of `predict`.
             clock: seconds.
 
         Raises:
             InputError: the files are malformed or do not match.
         """
-        self.test, self.sample_path, self.folder, self.options, self.clock = test, sample, folder, options, clock
+        self.test, self.sample_path, self.folder, self.clock = test, sample, folder, clock
         self.began = clock()
         self.sample = read_sample(sample)
         self.targets = match_targets(read_targets(test), self.sample, test, sample)
@@ -188,18 +186,23 @@ class ShardedPrediction:
             raise InputError(f"{test}: no test rows; an empty submission would score nothing")
         self.merger = Merger(out, self.sample, self.targets)
         self.started, self.deaths, self.reason = 0, 0, ""
+        self.options: tuple[str, ...] = ()
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, workers: Sequence[Worker], deadline_seconds: float | None) -> ShardOutcome:
+    def run(
+        self, workers: Sequence[Worker], deadline_seconds: float | None, options: Sequence[str] = ()
+    ) -> ShardOutcome:
         """Predicts with one process a worker; the file is complete and valid at any moment.
 
         Args:
             workers: where processes run.
             deadline_seconds: from the construction of this object; None means no limit.
+            options: further arguments of `predict`.
 
         Raises:
             InputError: every process refused its input, such as an option that `predict` does not know.
         """
+        self.options, self.started, self.deaths, self.reason = tuple(options), 0, 0, ""
         end = None
         if deadline_seconds is not None:
             end = self.began + deadline_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * deadline_seconds)
@@ -279,7 +282,7 @@ class ShardedPrediction:
         self.deaths += 1
         if code == INPUT_CODE:
             # done again it would say the same
-            self.reason = self.reason or _read_last_line(item.out.with_name("log.txt"))
+            self.reason = self.reason or read_last_line(item.out.with_name("log.txt"))
             return []
         log.warning("a process died (exit code %d) on %d targets; see %s", code, len(targets), item.out.parent)
         if len(targets) == 1:
@@ -294,7 +297,8 @@ class ShardedPrediction:
         return [replace(short, deadline=now + share * (deadline - now)), replace(long, deadline=deadline)]
 
 
-def _read_last_line(path: Path) -> str:
+def read_last_line(path: Path) -> str:
+    """The last line of a log, empty where it has none."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
 
