@@ -26,12 +26,12 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork 
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from None
-    if "model" not in metadata:
+    if "rnafold" not in metadata:
         raise InputError(f"{path}: no model configuration in its metadata; expected weights written by `train`")
     try:
-        network = build_network(build(ModelConfig, json.loads(metadata["model"]), str(path)))
+        network = build_network(build(ModelConfig, json.loads(metadata["rnafold"])["model"], str(path)))
         network.load_state_dict(tensors)
-    except (json.JSONDecodeError, ConfigError, RuntimeError) as error:
+    except (json.JSONDecodeError, KeyError, ConfigError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
     return network.to(device).eval()
 

@@ -18,7 +18,7 @@ def random_rotation(seed: int) -> np.ndarray:
 
 def test_the_ideal_helix_has_the_measured_pair_and_bond_distances() -> None:
     strand, partner = geometry.build_helix(10)
-    # chord of 32.5 degrees on radius 8.45: 2 * 8.45 * sin(16.25 deg) = 4.729; with rise 2.65: sqrt(22.37 + 7.02) = 5.421
+    # chord of 32.5 degrees on radius 8.45: 2 * 8.45 * sin(16.25 deg) = 4.729; rise 2.65: sqrt(22.37 + 7.02) = 5.421
     assert geometry.measure_bonds(strand) == pytest.approx(np.full(9, 5.421), abs=1e-3)
     # chord of 73.8 degrees: 2 * 8.45 * sin(36.9 deg) = 10.147; with 3.54: sqrt(102.96 + 12.53) = 10.747
     assert np.linalg.norm(strand - partner, axis=1) == pytest.approx(np.full(10, 10.747), abs=1e-3)

@@ -9,6 +9,7 @@ import json
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -457,13 +458,15 @@ class Trainer:
         if not self.is_main:
             return
         metadata = {
-            "model": json.dumps(asdict(self.config.model)),
+            "model": asdict(self.config.model),
             "cutoff": self.config.data.cutoff,
-            "validation_tm_score": "" if result is None else f"{result.tm_score:.6f}",
-            "step": str(self.state.step),
-            "seed": str(self.config.train.seed),
+            "validation_tm_score": None if result is None else round(result.tm_score, 6),
+            "step": self.state.step,
+            "seed": self.config.train.seed,
         }
-        checkpoint.save_tensors(self.out / WEIGHTS_FILE, self.average.module.state_dict(), metadata)
+        # one key: safetensors writes several in an order that differs from run to run
+        text = {"rnafold": json.dumps(metadata, sort_keys=True)}
+        checkpoint.save_tensors(self.out / WEIGHTS_FILE, self.average.module.state_dict(), text)
 
     def _restore(self) -> bool:
         saved = checkpoint.load_checkpoint(self.out / "checkpoints")
@@ -493,6 +496,8 @@ class Trainer:
         """A torch profiler (wait 1, warm-up 1, active 3, repeat 2) that writes TensorBoard traces, if asked for."""
         if not self.profile or not self.is_main:
             return None
+        # each cycle goes to its own file; keeping events across cycles takes minutes
+        warnings.filterwarnings("ignore", message=".*Profiler clears events at the end of each cycle")
         profiler = torch.profiler.profile(
             schedule=torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=2),
             on_trace_ready=torch.profiler.tensorboard_trace_handler(str(self.out / "profile")),

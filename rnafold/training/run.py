@@ -3,12 +3,15 @@
 import datetime
 import json
 import logging
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from rnafold import __version__
 from rnafold.config import dump
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
@@ -85,8 +88,8 @@ def _spread(entries: Sequence[Entry], most: int) -> list[Entry]:
     return [ordered[int(k)] for k in np.linspace(0, len(ordered) - 1, most).round()]
 
 
-def start_run(config: Config, out: Path, resume: bool) -> bool:
-    """Prepares the run folder; returns whether there is something to resume.
+def find_run(config: Config, out: Path, resume: bool) -> bool:
+    """Whether the run folder holds something to resume; writes nothing.
 
     Raises:
         InputError: the folder holds a run and `resume` is not set, or a run of another model.
@@ -97,8 +100,6 @@ def start_run(config: Config, out: Path, resume: bool) -> bool:
         raise InputError(f"{out}: holds a run already; continue it with --resume or choose another --out")
     if has_run and load_config(saved).model != config.model:
         raise InputError(f"{out}: the run there is of model {load_config(saved).model.name}, not {config.model.name}")
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(saved, dump(config))
     return has_run
 
 
@@ -126,7 +127,7 @@ def train_model(
     """
     budget = TimeBudget(max_hours)
     machine.check_device(config.hardware)
-    has_run = start_run(config, out, resume)
+    has_run = find_run(config, out, resume)
     entries = choose_entries(data, config.data)
     features = FeatureSource(config.data, entries.msa_folders)
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
@@ -136,6 +137,8 @@ def train_model(
         (entry, prediction_example(entry.target, features, start, confidence))
         for entry, (start, confidence) in zip(entries.validation, starts)
     ]
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "config.yaml", dump(config))
     trainer = Trainer(config, examples, validation, out, budget, resume=has_run, profile=profile)
     preparation_seconds = budget.elapsed_seconds
     if trainer.is_main:
@@ -146,6 +149,12 @@ def train_model(
             "baselines_tm_score": baselines,
             "preparation_seconds": round(preparation_seconds, 2),
             "gpu": config.hardware.name,
+            "versions": {
+                "rnafold": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
         }
         write_atomically(out / "run.json", json.dumps(summary, indent=1))
         log.info("%s", trainer.describe())
