@@ -48,6 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     add_report(commands)
     add_kaggle(commands)
+    add_plan(commands)
+    add_quota(commands)
     return parser
 
 

@@ -172,9 +172,7 @@ class HoursModel:
         return weighted_mean(chosen[-3:]) if chosen else None
 
 
-def estimate_hours(
-    model: HoursModel, load: TrainingLoad, work: EpochWork, *, num_ranks: int = 1, cached: bool = False
-) -> HoursEstimate:
+def estimate_hours(model: HoursModel, load: TrainingLoad, work: EpochWork, *, num_ranks: int = 1) -> HoursEstimate:
     """Hours of a whole run to its last epoch.
 
     Args:
@@ -182,7 +180,6 @@ def estimate_hours(
         load: the data.
         work: a mean epoch, of the effective batch of all ranks.
         num_ranks: cards that share the micro batches of a step.
-        cached: the features are on disk already, so that preparation is a tenth.
     """
     config, train = model.config, model.config.train
     batch = max((size for _, size in work.micro_batches), default=1)
@@ -199,7 +196,7 @@ def estimate_hours(
     saves = train.epochs / train.checkpoint_every_epochs + training / 60.0 / train.checkpoint_every_minutes + 1
     seconds = {
         "start_up": model.start_up(),
-        "preparation": model.preparation(len(load.lengths)) * (0.1 if cached else 1.0),
+        "preparation": model.preparation(len(load.lengths)),
         "training": training,
         "loading": waiting,
         "evaluation": evaluations * model.evaluation(load.validation_lengths),
