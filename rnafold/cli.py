@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rnafold import __version__
 from rnafold.cli_kaggle import add_kaggle
+from rnafold.cli_plan import add_plan, add_quota
 from rnafold.cli_report import add_report
 from rnafold.errors import InputError
 
