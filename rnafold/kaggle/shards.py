@@ -17,11 +17,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError
 from rnafold.predict import build_fallback, match_targets
 from rnafold.structure import Target
 from rnafold.submission import Sample, read_sample, write_submission, write_text_atomically
+from rnafold.submission.rows import parse_coordinates
 
 log = logging.getLogger(__name__)
 # A part that changed is merged this often, and processes are looked at that often.
@@ -34,6 +37,7 @@ LEAST_SECONDS = 5.0
 STARTUP_SECONDS, STARTUP_SHARE = 15.0, 0.3
 # Exit codes of `predict`: all done, done with some targets on their fallback; and the user's input at fault.
 DONE_CODES, INPUT_CODE = (0, 3), 2
+PREDICT = (sys.executable, "-m", "rnafold", "predict")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +117,9 @@ class Merger:
             return False
         by_id = {row[0]: row for row in rows}
         expected = {self.sample.ids[i] for t in targets for i in self.sample.groups[t.target_id]}
-        whole = all(len(row) == len(self.header) for row in rows)
-        if header != self.header or set(by_id) != expected or len(rows) != len(expected) or not whole:
+        whole = header == self.header and all(len(row) == len(header) for row in rows)
+        same = set(by_id) == expected and len(rows) == len(expected)
+        if not whole or not same or not np.isfinite(parse_coordinates(header, rows)).all():
             log.warning("%s: not a complete part, left alone", part)
             return False
         for target in targets:
@@ -244,7 +249,7 @@ class ShardedPrediction:
         out.unlink(missing_ok=True)
         split_rows(self.test, job.targets, test, lambda cell: cell.strip())
         split_rows(self.sample_path, job.targets, sample, lambda cell: cell.rpartition("_")[0])
-        command = [sys.executable, "-m", "rnafold", "predict", "--gpu", worker.gpu, *self.options]
+        command = [*PREDICT, "--gpu", worker.gpu, *self.options]
         command += ["--test", str(test), "--sample", str(sample), "--out", str(out)]
         if job.deadline is not None:
             left = job.deadline - self.clock()
