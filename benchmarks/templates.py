@@ -4,7 +4,8 @@
 
 DIRECTORY holds train_*, validation_* and recent_* sequences and labels. Templates, loops and the two learned models
 come from train_* alone; every target sees only what was released before its temporal cutoff. Scores are part 2's
-TM-score by the exact scorer, best of five, mean over targets, with the first prediction's in brackets.
+TM-score by the exact scorer, best of five, mean over targets, with the first prediction's in brackets. "assembled alone"
+uses no template's atoms but folds with the pairs of templates; "no template at all" knows none.
 """
 
 import argparse
@@ -37,6 +38,7 @@ PUBLIC = Setting("public", "global", 0.0, -8.0, -0.4)
 ACCEPTANCE = {
     "templates alone": {"validation": 0.245, "recent": 0.375},
     "assembled alone": {"validation": 0.27, "recent": 0.265},
+    "no template at all": {"validation": 0.27, "recent": 0.265},
     "mix": {"validation": 0.295, "recent": 0.39},
 }
 NUM_SAMPLES = 8
@@ -116,6 +118,9 @@ def evaluate(entry: Entry, pairing: Pairing, sources: Sources, config: SlotsConf
     groups = {"templates alone": pick({"template"}, free), "assembled alone": pick({"assembly"}, free), "mix": mix}
     for name, chosen in groups.items():
         result.scores[name] = score_models(entry, [candidate.coords for candidate in chosen])
+    pure = build_candidates(target, pairing, sources, gate, num_templates=0)
+    chosen = pick_five(target, pure, free, pairing=pairing, jury=jury)
+    result.scores["no template at all"] = score_models(entry, [candidate.coords for candidate in chosen])
     result.scores["oracle"] = score_models(entry, [candidate.coords for candidate in candidates])
     result.scores["public method"] = score_models(entry, predict_publicly(target, sources, gate))
     ranked = rank_hits(sources, target.sequence, pairing, gate)
@@ -227,7 +232,7 @@ def main() -> None:
 def print_summary(results: dict[str, list[Result]], per_target: bool) -> None:
     """The table of methods, the paired differences, bands and times."""
     print(f"\n{'best of five (first)':26s}{'validation 12':>20s}{'recent 60':>20s}   to reach")
-    for name in ("public method", "templates alone", "assembled alone", "mix", "oracle"):
+    for name in ("public method", "templates alone", "no template at all", "assembled alone", "mix", "oracle"):
         cells = "".join(f"{mean_best(results[key], name):>20s}" for key in ("validation", "recent"))
         needed = ACCEPTANCE.get(name)
         print(f"{name:26s}{cells}   " + (f"{needed['validation']} / {needed['recent']}" if needed else ""))
