@@ -67,6 +67,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
     train.add_argument("--max-hours", type=float, metavar="H", help="stop cleanly, with a checkpoint, before H hours")
     train.add_argument("--seed", type=int, metavar="N", help="the same as --set train.seed=N")
+    train.add_argument("--force", action="store_true", help="start although the planner says that it does not fit")
     train.add_argument("--profile", action="store_true", help="write torch profiler traces of a few steps")
     train.add_argument(
         "--set",
@@ -144,6 +145,7 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         max_hours=arguments.max_hours,
         profile=arguments.profile,
+        force=arguments.force,
     )
     return EXIT_FAULT if state.finished == "not_finite" else EXIT_DONE
 

@@ -12,8 +12,9 @@ import torch
 from tqdm import tqdm
 
 from rnafold.features.batch import Batch, collate
+from rnafold.planner.hours import default_machine
 from rnafold.planner.load import pad
-from rnafold.planner.measurements import Measurement, machine_name, model_name, settings_name
+from rnafold.planner.measurements import Measurement, model_name, settings_name
 from rnafold.settings import Config
 from rnafold.training.dataset import FeatureSource, TrainingExamples, build_start, prediction_example
 from rnafold.training.loop import Meter, Trainer
@@ -62,7 +63,7 @@ def calibrate(config: Config, data: Path, budget_seconds: float = 300.0) -> Cali
     examples = TrainingExamples(entries.train, features, config.train.seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, examples, validation, Path(folder), TimeBudget(None))
-        machine = machine_name(trainer.device.type, torch.get_num_threads(), _device_name(config, trainer.device))
+        machine = default_machine(config)
         recorder = _Recorder(machine=machine, model=model_name(config), settings=settings_name(config))
         recorder.add("preparation", 0, 1.0, len(entries.train), preparation / len(entries.train))
         _time_loading(examples, recorder)
@@ -70,11 +71,6 @@ def calibrate(config: Config, data: Path, budget_seconds: float = 300.0) -> Cali
         _time_evaluation(trainer, recorder)
         trainer.board.close()
     return Calibration(measurements=tuple(recorder.found), num_entries=len(entries.train))
-
-
-def _device_name(config: Config, device: torch.device) -> str | None:
-    """Measurements hang on the name in the GPU's file, so that a plan made elsewhere finds them."""
-    return None if device.type == "cpu" else config.hardware.name
 
 
 class _Recorder:

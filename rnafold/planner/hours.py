@@ -237,4 +237,5 @@ def default_machine(config: Config) -> str:
     """The machine that measurements of a configuration are looked up for: this CPU, or the card of the file."""
     if config.hardware.device_type == "cpu":
         return machine_name("cpu")
+    # the name in the GPU's file, so that what a kernel measured is found by a plan made at home
     return config.hardware.name

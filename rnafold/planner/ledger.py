@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import json
 import os
+import platform
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ class Session:
     run: str
     gpu: str
     counts: bool
+    host: str
     started: datetime.datetime
     last: datetime.datetime
     hours: float
@@ -87,6 +89,7 @@ def read_sessions(path: Path) -> list[Session]:
             run=str(merged.get("run", "")),
             gpu=str(merged.get("gpu", "")),
             counts=bool(merged.get("counts", False)),
+            host=str(merged.get("host", "")),
             started=datetime.datetime.fromisoformat(merged["first"]),
             last=datetime.datetime.fromisoformat(merged["time"]),
             hours=merged["hours"],
@@ -112,6 +115,7 @@ class LedgerSession:
         gpu: str,
         *,
         counts: bool,
+        host: str | None = None,
         planned_hours: float | None = None,
         predicted_hours: float | None = None,
         predicted_peak_gib: float | None = None,
@@ -120,7 +124,7 @@ class LedgerSession:
         self.path, self.clock = path, clock
         self.session_id = uuid.uuid4().hex[:12]
         self.started = clock()
-        self.facts = {"run": run, "gpu": gpu, "counts": counts}
+        self.facts = {"run": run, "gpu": gpu, "counts": counts, "host": host or platform.node()}
         self._write(
             "start",
             planned_hours=planned_hours,

@@ -92,24 +92,43 @@ def week_start(now: datetime.datetime, rules: QuotaRules) -> datetime.datetime:
     return start if start <= moment else start - datetime.timedelta(days=7)
 
 
-def state_of_ledger(sessions: Iterable[Session], rules: QuotaRules, now: datetime.datetime) -> QuotaState:
-    """Hours used since the reset by the ledger: each session counts with its part of this week.
+def state_of_ledger(
+    sessions: Iterable[Session], rules: QuotaRules, now: datetime.datetime, own_host: str | None = None
+) -> QuotaState:
+    """Hours used since the reset by the ledger: of each session the part in this week.
 
-    A session that has neither ended nor gone stale may still run: the rest of its planned hours is reserved.
+    Sessions that overlap on one host are one bill: a kernel and the training inside it, or two runs on two cards.
+    A session that may still run reserves the rest of its planned hours, unless it is on `own_host`: then it is ours.
     """
     start = week_start(now, rules)
     end = start + datetime.timedelta(days=7)
-    used = reserved = 0.0
+    spans: dict[str, list[tuple[datetime.datetime, datetime.datetime]]] = {}
+    reserved: dict[str, float] = {}
     for session in sessions:
         if not session.counts:
             continue
         running = session.is_running(now, rules.session_hours)
         stop = now if running else session.started + datetime.timedelta(hours=session.hours)
-        used += max(_between(max(session.started, start), min(stop, end, now)), 0.0)
-        if running:
+        span = (max(session.started, start), min(stop, end, now))
+        if span[0] < span[1]:
+            spans.setdefault(session.host, []).append(span)
+        if running and session.host != own_host:
             planned = min(session.planned_hours or rules.planned_session_hours, rules.session_hours)
-            reserved += max(min(planned - _between(session.started, now), _between(now, end)), 0.0)
-    return QuotaState(total=rules.weekly_hours, used=used, reserved=reserved, resets_at=end, source="the ledger")
+            rest = max(min(planned - _between(session.started, now), _between(now, end)), 0.0)
+            reserved[session.host] = max(reserved.get(session.host, 0.0), rest)
+    used = sum(_length_of_union(found) for found in spans.values())
+    return QuotaState(
+        total=rules.weekly_hours, used=used, reserved=sum(reserved.values()), resets_at=end, source="the ledger"
+    )
+
+
+def _length_of_union(spans: Sequence[tuple[datetime.datetime, datetime.datetime]]) -> float:
+    total, reached = 0.0, None
+    for first, last in sorted(spans):
+        begin = first if reached is None else max(first, reached)
+        total += max(_between(begin, last), 0.0)
+        reached = last if reached is None else max(reached, last)
+    return total
 
 
 def _between(first: datetime.datetime, second: datetime.datetime) -> float:

@@ -17,6 +17,8 @@ from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
 from rnafold.errors import InputError
+from rnafold.planner.guard import RunGuard
+from rnafold.planner.load import load_of_targets
 from rnafold.report import write_report
 from rnafold.settings import Config, DataConfig, load_config
 from rnafold.structure import Entry
@@ -31,6 +33,7 @@ from rnafold.training.dataset import (
 )
 from rnafold.training.evaluate import evaluate_baselines
 from rnafold.training.loop import Trainer, TrainState
+from rnafold.training.metrics import read_metrics
 from rnafold.training.schedule import TimeBudget
 
 log = logging.getLogger(__name__)
@@ -111,6 +114,7 @@ def train_model(
     resume: bool = False,
     max_hours: float | None = None,
     profile: bool = False,
+    force: bool = False,
 ) -> TrainState:
     """Trains a network on the entries below `data`; everything about the run is left in `out`.
 
@@ -121,6 +125,7 @@ def train_model(
         resume: continue from the newest complete checkpoint if there is one.
         max_hours: stop cleanly, with a checkpoint, before this many hours from now.
         profile: write torch profiler traces of a few steps.
+        force: start although the planner says that the run does not fit.
 
     Raises:
         InputError: the data, the run folder or the machine does not allow the run.
@@ -128,6 +133,8 @@ def train_model(
     budget = TimeBudget(max_hours)
     machine.check_device(config.hardware)
     has_run = find_run(config, out, resume)
+    guard = RunGuard(config, out, force=force)
+    guard.check_memory()
     entries = choose_entries(data, config.data)
     features = FeatureSource(config.data, entries.msa_folders)
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
@@ -163,7 +170,19 @@ def train_model(
             len(validation),
             *(baselines[name] for name in ("zeros", "straight_line", "start")),
         )
+    load = load_of_targets(
+        [e.target for e in entries.train],
+        [e.group for e in entries.train],
+        [e.target for e in entries.validation],
+        config.data.crop_length,
+        f"{data.name}: {len(entries.train)} entries",
+    )
+    guard.begin(load, preparation_seconds)
+    first_step = trainer.state.step
     state = trainer.run()
+    if trainer.is_main:
+        records = [r for r in read_metrics(out / "metrics.jsonl") if int(r["step"]) > first_step]
+        guard.finish(state.finished, records)
     if trainer.is_main:
         log.info(
             "stopped after %d steps (%s): best validation TM-score %.4f at step %d; weights in %s",
