@@ -14,7 +14,7 @@ from rnafold.kaggle.staging import StagedKernel
 
 # A session is ended by Kaggle itself this long after the hours that the notebook was given.
 TIMEOUT_MARGIN_HOURS: Final = 0.25
-READY_SECONDS: Final = 1800.0
+READY_SECONDS, POLL_SECONDS = 1800.0, 5.0
 # A record of what was uploaded, beside the bundle and never in it.
 UPLOADED: Final = ".uploaded.json"
 
@@ -29,8 +29,9 @@ def connect() -> Any:
         # importing it tries to authenticate and prints advice if it cannot: said below in one line
         with contextlib.redirect_stdout(io.StringIO()):
             module = importlib.import_module("kaggle.api.kaggle_api_extended")
-    except ImportError:
-        raise InputError("the kaggle client is not installed: pip install kaggle") from None
+    except ModuleNotFoundError as error:
+        # kaggle 2.2.4 imports six without asking for it
+        raise InputError(f"the kaggle client cannot be loaded ({error}): pip install kaggle six") from None
     api = module.KaggleApi()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -88,14 +89,7 @@ def upload_bundle(
     # a refusal comes back as an answer, not as an exception
     if str(getattr(answer, "status", "")).lower() == "error" or getattr(answer, "error", None):
         raise InputError(f"{reference}: Kaggle refused the bundle: {answer.error}")
-    waited = 0.0
-    while not _is_ready(api, reference):
-        if waited >= patience:
-            raise InputError(
-                f"{reference}: not ready after {patience:.0f} s; look at it on kaggle.com, then push again"
-            )
-        wait(5.0)
-        waited += 5.0
+    _wait_until_ready(api, reference, wait, patience)
     record.write_text(json.dumps({"id": reference, "digest": digest}), encoding="utf-8")
     return f"{reference}: {'new version' if exists else 'created'}, ready"
 
@@ -115,13 +109,27 @@ def _dataset_exists(api: Any, reference: str) -> bool:
     return True
 
 
-def _is_ready(api: Any, reference: str) -> bool:
+def _wait_until_ready(api: Any, reference: str, wait: Callable[[float], None], patience: float) -> None:
+    waited = 0.0
+    while waited < patience:
+        # asked at once Kaggle may still answer for the version before
+        wait(POLL_SECONDS)
+        waited += POLL_SECONDS
+        state = _read_state(api, reference)
+        if state == "ready":
+            return
+        if state in ("failed", "deleted"):
+            raise InputError(f"{reference}: Kaggle says {state} of the uploaded bundle; look at it on kaggle.com")
+    raise InputError(f"{reference}: not ready after {patience:.0f} s; look at it on kaggle.com, then push again")
+
+
+def _read_state(api: Any, reference: str) -> str:
     import requests
 
     try:
-        return str(api.dataset_status(reference)).lower() == "ready"
+        return str(api.dataset_status(reference)).lower()
     except requests.HTTPError:
-        return False  # not there yet in the first seconds
+        return ""  # not there yet in the first seconds
 
 
 def kernel_exists(api: Any, kernel: str) -> bool:
