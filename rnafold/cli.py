@@ -90,6 +90,23 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict.add_argument("--sample", required=True, type=Path, metavar="CSV", help="sample_submission.csv")
     predict.add_argument("--out", required=True, type=Path, metavar="CSV", help="the submission to write")
     predict.add_argument("--weights", type=Path, metavar="FILE", help="best.safetensors (default: the shipped weights)")
+    predict.add_argument(
+        "--templates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with labelled sequences (train_*.csv) or structure files to take templates and loops from",
+    )
+    predict.add_argument(
+        "--slots", metavar="NAME_OR_FILE", help="which source fills the five: default, network, template, assembly"
+    )
+    predict.add_argument("--no-network", action="store_true", help="leave the network out")
+    predict.add_argument(
+        "--no-date-gate",
+        metavar="CONFIRM",
+        help="let targets see templates of any date; CONFIRM must read scores-will-be-inflated",
+    )
     predict.add_argument("--deadline-minutes", type=float, metavar="M", help="a valid file stands before M minutes")
     predict.add_argument("--msa", type=Path, action="append", default=[], metavar="DIR", help="folder with MSA files")
     predict.add_argument("--cache", type=Path, default=Path(".cache/rnafold"), metavar="DIR", help="computed features")
@@ -151,16 +168,22 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from rnafold.prediction import PredictOptions, predict_submission
+    from rnafold.prediction import GATE_CONFIRMATION, PredictOptions, predict_submission
 
     if arguments.deadline_minutes is not None and arguments.deadline_minutes <= 0:
         raise InputError(f"--deadline-minutes {arguments.deadline_minutes}: expected a number above 0")
+    if arguments.no_date_gate is not None and arguments.no_date_gate != GATE_CONFIRMATION:
+        raise InputError(f"--no-date-gate {arguments.no_date_gate}: type {GATE_CONFIRMATION} to confirm")
     outcome = predict_submission(
         PredictOptions(
             test=arguments.test,
             sample=arguments.sample,
             out=arguments.out,
             weights=arguments.weights,
+            use_network=not arguments.no_network,
+            templates=tuple(arguments.templates),
+            slots=arguments.slots,
+            gated=arguments.no_date_gate is None,
             deadline_minutes=arguments.deadline_minutes,
             msa_folders=tuple(arguments.msa),
             cache=arguments.cache,

@@ -21,13 +21,9 @@ from tqdm import tqdm
 from rnafold.assembly import assemble
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError
-from rnafold.features.build import build_example
-from rnafold.folding import fold_example
-from rnafold.model.network import PairNetwork, PlainNetwork
-from rnafold.structure import Candidate, Pairing, Target
+from rnafold.structure import Target
 from rnafold.submission import Sample, read_sample, write_submission
 from rnafold.submission.rows import NUM_CONFORMATIONS
-from rnafold.training.dataset import FeatureSource
 
 log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
@@ -168,55 +164,23 @@ def _require_valid(coords: FloatArray, target: Target) -> None:
         raise ValueError(f"predictions of shape {coords.shape}, finite: {bool(np.isfinite(coords).all())}")
 
 
-@dataclass(slots=True)
-class NetworkSolver:
-    """Candidates of a target from assemblies and, with a network, their refinements; then five of them."""
-
-    features: FeatureSource
-    network: PairNetwork | PlainNetwork | None
-    recycles: int
-    seed: int
-    device: str = "cpu"
-
-    def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
-        began = time.monotonic()
-        self.features.prepare([target])
-        pairing = self.features.pairings[target.target_id]
-        candidates: list[Candidate] = []
-        for variant in range(NUM_CONFORMATIONS):
-            if candidates and time.monotonic() - began > seconds:
-                break
-            start = self._assemble(target, pairing, variant)
-            candidates.append(Candidate(coords=start, origin="assembly", confidence=0.0, note=f"variant {variant}"))
-            if self.network is not None:
-                candidates[-1] = self._refine(target, pairing, start, variant)
-        coords = [candidates[k % len(candidates)].coords for k in range(NUM_CONFORMATIONS)]
-        return np.stack(coords), tuple(c.origin for c in candidates)
-
-    def _assemble(self, target: Target, pairing: Pairing, variant: int) -> FloatArray:
-        options = [pairing.partner, *pairing.samples]
-        partner = options[variant % len(options)]
-        return assemble(target.sequence, partner, target.chains, seed=self.seed * 1000 + variant)
-
-    def _refine(self, target: Target, pairing: Pairing, start: FloatArray, variant: int) -> Candidate:
-        assert self.network is not None
-        profile, scores = self.features.alignment(target)
-        example = build_example(target, pairing, start, profile=profile, covariation=scores)
-        fold = fold_example(self.network, example, self.recycles, self.device)
-        return Candidate(coords=fold.coords, origin="network", confidence=fold.expected_tm, note=f"variant {variant}")
-
-
 def predict(
-    test: Path, sample_path: Path, out: Path, solve: Solver, deadline_seconds: float | None
+    test: Path, sample_path: Path, out: Path, build_solver: Callable[[], Solver], deadline_seconds: float | None
 ) -> tuple[Outcome, Mapping[str, int]]:
     """Reads targets and sample, solves them and writes `out`; returns what happened and counts of origins.
 
+    `build_solver` is called after the first valid file is written, and its time counts.
+
     Raises:
-        InputError: the test or sample file is malformed or they do not match.
+        InputError: the test or sample file is malformed or they do not match; what `build_solver` refuses.
     """
+    began = time.monotonic()
     sample = read_sample(sample_path)
     targets = match_targets(read_targets(test), sample, test, sample_path)
-    outcome = run_targets(targets, sample, out, solve, deadline_seconds=deadline_seconds)
+    write_submission(out, sample, {t.target_id: build_fallback(t) for t in targets})
+    solve = build_solver()
+    left = None if deadline_seconds is None else deadline_seconds - (time.monotonic() - began)
+    outcome = run_targets(targets, sample, out, solve, deadline_seconds=left)
     counts: dict[str, int] = {}
     for origins in outcome.origins.values():
         for origin in origins:

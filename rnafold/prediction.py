@@ -6,13 +6,21 @@ from pathlib import Path
 
 from rnafold.errors import InputError
 from rnafold.hardware import load_gpu
-from rnafold.predict import NetworkSolver, Outcome, predict, seed_everything
+from rnafold.predict import Outcome, predict, seed_everything
 from rnafold.settings import DataConfig
+from rnafold.shipped import find_shipped_weights, find_slots
+from rnafold.slots import load_slots
+from rnafold.solver import CandidateSolver
+from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.reading import load_models, load_sources
+from rnafold.templates.sources import Sources
 from rnafold.training.dataset import FeatureSource
 from rnafold.training.machine import resolve_gpu
-from rnafold.weights import find_shipped_weights, load_network
+from rnafold.weights import load_network
 
 log = logging.getLogger(__name__)
+# What a user types to switch the date gate off.
+GATE_CONFIRMATION = "scores-will-be-inflated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +31,44 @@ class PredictOptions:
     sample: Path
     out: Path
     weights: Path | None = None
+    use_network: bool = True
+    templates: tuple[Path, ...] = ()
+    slots: str | None = None
     deadline_minutes: float | None = None
     msa_folders: tuple[Path, ...] = ()
     cache: Path = Path(".cache/rnafold")
     gpu: str = "auto"
     seed: int = 0
     recycles: int | None = None
+    gated: bool = True
+
+
+def build_solver(options: PredictOptions) -> CandidateSolver:
+    """Sources, network and slots of a prediction.
+
+    Raises:
+        InputError: unreadable weights, slots or templates.
+    """
+    gpu, _ = resolve_gpu(options.gpu)
+    device = load_gpu(gpu).hardware.device_type
+    slots = load_slots(find_slots(options.slots))
+    weights = (options.weights or find_shipped_weights()) if options.use_network else None
+    network, recycles = None, 0
+    if weights is None:
+        log.info("no network weights given or shipped: predicting from templates and assemblies")
+    else:
+        network = load_network(weights, device)
+        recycles = network.max_recycles if options.recycles is None else options.recycles
+        log.info("network weights: %s", weights)
+    if options.templates:
+        sources = load_sources(options.templates, options.cache)
+    else:
+        sources = Sources(TemplateLibrary.from_entries([]), *load_models())
+    log.info("template library: %d chains", sources.library.num_chains)
+    if not options.gated:
+        log.warning("the date gate is OFF: scores on old targets mean nothing")
+    features = FeatureSource(replace(DataConfig(), cache=str(options.cache), jobs=1), options.msa_folders)
+    return CandidateSolver(features, sources, network, recycles, slots, options.seed, device, options.gated)
 
 
 def predict_submission(options: PredictOptions) -> Outcome:
@@ -40,20 +80,8 @@ def predict_submission(options: PredictOptions) -> Outcome:
     if not options.out.parent.is_dir():
         raise InputError(f"{options.out}: the folder {options.out.parent} does not exist")
     seed_everything(options.seed)
-    gpu, _ = resolve_gpu(options.gpu)
-    device = load_gpu(gpu).hardware.device_type
-    weights = options.weights or find_shipped_weights()
-    network, recycles = None, 0
-    if weights is None:
-        log.info("no network weights given and none shipped: predicting from the other sources")
-    else:
-        network = load_network(weights, device)
-        log.info("network weights: %s", weights)
-        recycles = network.max_recycles if options.recycles is None else options.recycles
-    features = FeatureSource(replace(DataConfig(), cache=str(options.cache), jobs=1), options.msa_folders)
-    solver = NetworkSolver(features, network, recycles, options.seed, device)
     seconds = None if options.deadline_minutes is None else options.deadline_minutes * 60.0
-    outcome, counts = predict(options.test, options.sample, options.out, solver, seconds)
+    outcome, counts = predict(options.test, options.sample, options.out, lambda: build_solver(options), seconds)
     made = ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items())) or "none"
     log.info("%s: %d targets in %.1f s; predictions: %s", options.out, len(outcome.origins), outcome.seconds, made)
     for names, what in ((list(outcome.failed), "failed and fell back"), (outcome.skipped, "were out of time")):

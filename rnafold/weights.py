@@ -10,6 +10,9 @@ from rnafold.building import build
 from rnafold.errors import ConfigError, InputError
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network
 from rnafold.settings import ModelConfig
+from rnafold.shipped import find_shipped_weights
+
+__all__ = ["find_shipped_weights", "load_network"]
 
 
 def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork | PlainNetwork:
@@ -34,13 +37,3 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork 
     except (json.JSONDecodeError, KeyError, ConfigError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
     return network.to(device).eval()
-
-
-def find_shipped_weights() -> Path | None:
-    """The weights that come with the kit: submission/weights of a checkout, or those inside an installed package."""
-    here = Path(__file__).resolve().parent
-    for folder in (here.parent / "submission" / "weights", here / "_weights"):
-        found = sorted(folder.glob("*.safetensors"))
-        if found:
-            return found[0]
-    return None

