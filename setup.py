@@ -9,7 +9,6 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-
 COPIES = (
     ("configs", "_configs", ("*.yaml",)),
     ("submission", "_submission", ("*.yaml", "*.safetensors", "weights/*.md")),

@@ -23,7 +23,7 @@ def shared_data() -> Path:
 
 
 def make_duplex(num_pairs: int, seed: int = 0, noise: float = 0.0, unresolved: int = 0) -> Example:
-    """An ideal A-form duplex of two chains; the start is the reference with `noise` Å, the first residues unresolved."""
+    """An ideal A-form duplex; the start is the reference with `noise` Å, the first residues are unresolved."""
     rng = np.random.default_rng(seed)
     strand, other = geometry.build_helix(num_pairs)
     points = np.concatenate([strand, other[::-1]])
