@@ -132,7 +132,7 @@ def test_weights_of_another_origin_folders_and_name_clashes_are_refused(
         ({"add": (tmp_path / "a.txt", tmp_path / "folder" / "a.txt")}, "a second file of the name a.txt"),
         ({"add": (tmp_path / "absent",)}, "no such file"),
         ({"user": "USERNAME"}, "expected your Kaggle user name"),
-        ({"checkout": tmp_path}, "configs are not inside"),
+        ({"checkout": tmp_path}, "configs or data files are not inside"),
     ):
         with pytest.raises(InputError, match=expected):
             build_bundle(bundle_options(out, **changes))
@@ -224,4 +224,6 @@ def test_the_projects_wheel_installs_offline_with_plain_pip_and_answers(tmp_path
     assert sorted(p.stem for p in (site / "rnafold" / "_configs" / "gpu").glob("*.yaml")) == sorted(
         p.stem for p in (CHECKOUT / "configs" / "gpu").glob("*.yaml")
     )
+    assert (site / "rnafold" / "templates" / "ranker.json").is_file()
+    assert (site / "rnafold" / "_submission" / "slots.yaml").is_file()
     assert json.loads((out / "manifest.json").read_text())["files"]

@@ -125,7 +125,7 @@ def test_accelerate_knows_every_argument_of_the_launch_command() -> None:
 @pytest.mark.parametrize(
     ("gpu", "cards", "expected"),
     [
-        pytest.param("t4x2", 2, [Worker(card="0", gpu="auto"), Worker(card="1", gpu="auto")], id="both cards"),
+        pytest.param("t4x2", 2, [Worker(card="0", gpu="auto"), Worker(card="1", gpu="auto", index=1)], id="both cards"),
         pytest.param("t4x2", 1, [Worker(card="0", gpu="auto")], id="one card of two"),
         pytest.param("l4", 4, [Worker(card="0", gpu="auto")], id="no more than the config has"),
         pytest.param("t4x2", 0, [Worker(card="", gpu="cpu")], id="no card at all"),

@@ -86,7 +86,7 @@ def test_parts_of_two_processes_are_merged_in_the_order_of_the_sample(
     assert outcome.improved == ("DX001", "DX002", "DX003", "DX004")
     assert outcome.deaths == 0
     assert all(is_ones(tmp_path, name) for name in outcome.improved)
-    assert len(list((tmp_path / "parts").iterdir())) == 2
+    assert len(list((tmp_path / "parts").glob("part_*"))) == 2
 
 
 def test_a_target_that_kills_its_process_costs_itself_alone(tmp_path: Path, fake: Callable[[str], None]) -> None:
@@ -97,6 +97,14 @@ def test_a_target_that_kills_its_process_costs_itself_alone(tmp_path: Path, fake
     assert outcome.improved == ("DX001", "DX002", "DX004", "DX005", "DX006")
     # three targets a process: the group of three dies, then a half of two or one, down to the one
     assert 2 <= outcome.deaths <= 3
+
+
+def test_a_process_that_refuses_its_input_once_is_tried_once_more(tmp_path: Path, fake: Callable[[str], None]) -> None:
+    fake(
+        "mark = arguments['--cache'] + '.tried'\nif not os.path.exists(mark): open(mark, 'w'); sys.exit(2)\nwrite(1.0)"
+    )
+    outcome = prepare(tmp_path).run([CPU], None)
+    assert (outcome.deaths, len(outcome.improved)) == (1, 4)
 
 
 def test_what_a_process_wrote_before_it_died_is_kept_when_the_second_try_finds_less(
@@ -175,7 +183,7 @@ def test_no_test_rows_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_real_processes_share_the_targets_of_the_demo(tmp_path: Path) -> None:
     sharded = prepare(tmp_path, num_test=3)
-    outcome = sharded.run([CPU, CPU], 120.0, ["--cache", str(tmp_path / "cache")])
+    outcome = sharded.run([CPU, CPU], 120.0)
     assert_valid(tmp_path)
     assert len(outcome.improved) == 3
     logs = [path.read_text() for path in sorted((tmp_path / "parts").glob("*/log.txt"))]

@@ -79,7 +79,9 @@ def build_bundle(options: BundleOptions) -> Mapping[str, Any]:
         configs = _read_configs(project, options.checkout)
         others = wheels.download_wheels(options.plan, temporary)
         shipped = find_shipped_weights()
-        weights = options.weights or ((shipped,) if shipped else ())
+        # the project's wheel has the shipped weights inside
+        inside = shipped is not None and holds_file(project, shipped.name)
+        weights = options.weights or ((shipped,) if shipped and not inside else ())
         for path in weights:
             _require_weights(path)
         for path in (*weights, *options.add):
@@ -160,6 +162,7 @@ def _copy_flat(path: Path, folder: Path) -> None:
 def _read_configs(project: Path, checkout: Path) -> dict[str, str]:
     """Names and sha256 of the configs inside the project's wheel, all of which must be there."""
     with zipfile.ZipFile(project) as archive:
+        names = set(archive.namelist())
         inside = {
             name.removeprefix("rnafold/_configs/"): hashlib.sha256(archive.read(name)).hexdigest()
             for name in archive.namelist()
@@ -168,9 +171,24 @@ def _read_configs(project: Path, checkout: Path) -> dict[str, str]:
     folder = checkout / "configs"
     wanted = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.yaml"))]
     missing = [name for name in wanted if name not in inside]
+    missing += [name for name in _list_package_data(checkout) if name not in names]
     if missing or not wanted:
-        raise InputError(f"{project.name}: {len(missing)} configs are not inside: {', '.join(missing[:3])}")
+        raise InputError(
+            f"{project.name}: {len(missing)} configs or data files are not inside: {', '.join(missing[:3])}"
+        )
     return inside
+
+
+def holds_file(wheel: Path, name: str) -> bool:
+    """Whether a wheel has a file of this name in any of its folders."""
+    with zipfile.ZipFile(wheel) as archive:
+        return any(member.rpartition("/")[2] == name for member in archive.namelist())
+
+
+def _list_package_data(checkout: Path) -> list[str]:
+    """Files of the package that are no Python, such as learned rankers."""
+    files = (path for path in sorted((checkout / "rnafold").rglob("*")) if path.is_file())
+    return [p.relative_to(checkout).as_posix() for p in files if p.suffix not in (".py", ".pyc") and p.name[0] != "."]
 
 
 def _write_requirements(folder: Path, project: Path, others: Sequence[Path], plan: wheels.WheelPlan) -> None:

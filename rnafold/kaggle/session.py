@@ -353,9 +353,18 @@ def _weights_option(weights: Path | None) -> list[str]:
 
 
 def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: Path) -> list[str]:
-    options = ["--cache", str(scratch / CACHE_FOLDER), *session.options]
+    options = list(session.options)
     for folder in files.msa_folders:
         options += ["--msa", str(folder)]
+    if files.train_sequences is not None and files.train_labels is not None:
+        # the two files alone: the thousands of structures that lie beside them would take an hour to read
+        folder = scratch / "templates"
+        folder.mkdir(exist_ok=True)
+        for path in (files.train_sequences, files.train_labels):
+            link = folder / path.name
+            if not link.is_symlink():
+                link.symlink_to(path)
+        options += ["--templates", str(folder)]
     return options
 
 
@@ -363,10 +372,10 @@ def choose_workers(session: PredictSession) -> list[Worker]:
     """One worker a card of the config, as many as there are; processes on the CPU where the config has no card."""
     hardware = load_gpu(session.gpu).hardware
     if hardware.device_type != "cuda":
-        return [Worker(card="", gpu=session.gpu)] * max(session.processes, 1)
+        return [Worker(card="", gpu=session.gpu, index=index) for index in range(max(session.processes, 1))]
     # counts the cards without taking memory on any of them
     count = session.processes or min(torch.cuda.device_count(), hardware.num_gpus)
-    return [Worker(card=str(index), gpu="auto") for index in range(count)] or [Worker(card="", gpu="cpu")]
+    return [Worker(card=str(index), gpu="auto", index=index) for index in range(count)] or [Worker(card="", gpu="cpu")]
 
 
 def _write_prediction_summary(

@@ -42,10 +42,11 @@ PREDICT = (sys.executable, "-m", "rnafold", "predict")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """Where a process runs: its card ("" for the CPU) and the value of --gpu it gets."""
+    """Where a process runs: its card ("" for the CPU), the value of --gpu it gets, and its number among the workers."""
 
     card: str
     gpu: str
+    index: int = 0
 
     def environment(self, workers: int) -> dict[str, str]:
         """The parent's environment with one visible card and a fair share of the processors."""
@@ -55,10 +56,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Targets for one process, and the second of the parent's clock at which its part must be there."""
+    """Targets for one process, the second of the parent's clock at which its part must be there, and earlier tries."""
 
     targets: tuple[Target, ...]
     deadline: float | None
+    tries: int = 0
 
     @property
     def effort(self) -> float:
@@ -249,7 +251,8 @@ class ShardedPrediction:
         out.unlink(missing_ok=True)
         split_rows(self.test, job.targets, test, lambda cell: cell.strip())
         split_rows(self.sample_path, job.targets, sample, lambda cell: cell.rpartition("_")[0])
-        command = [*PREDICT, "--gpu", worker.gpu, *self.options]
+        # a cache of its own: two processes that build the same template library would get in each other's way
+        command = [*PREDICT, "--gpu", worker.gpu, "--cache", str(self.folder / f"cache_{worker.index}"), *self.options]
         command += ["--test", str(test), "--sample", str(sample), "--out", str(out)]
         if job.deadline is not None:
             left = job.deadline - self.clock()
@@ -286,9 +289,9 @@ class ShardedPrediction:
             return []
         self.deaths += 1
         if code == INPUT_CODE:
-            # done again it would say the same
+            # smaller groups would say the same
             self.reason = self.reason or read_last_line(item.out.with_name("log.txt"))
-            return []
+            return [] if item.job.tries else [replace(item.job, tries=1)]
         log.warning("a process died (exit code %d) on %d targets; see %s", code, len(targets), item.out.parent)
         if len(targets) == 1:
             return []

@@ -33,7 +33,18 @@ PLATFORMS: Final = (
 # Never carried, whoever asks for them: they must fit the image's driver, so the image's own are used.
 FORBIDDEN: Final = re.compile(r"^(torch|torchvision|torchaudio|triton|nvidia-.*|cuda-.*|pytorch-triton.*)$")
 # Parts of a checkout that the project's wheel is built from.
-SOURCES: Final = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "rnafold", "configs")
+SOURCES: Final = (
+    "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
+    "README.md",
+    "LICENSE",
+    "rnafold",
+    "configs",
+    "submission",
+)
+# Whatever the checkout's own MANIFEST.in says, learned models and other data inside the package travel along.
+PACKAGE_DATA: Final = "\nrecursive-include rnafold *.json *.yaml *.safetensors *.csv *.html *.js *.css\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +104,8 @@ def build_project_wheel(checkout: Path, out: Path) -> Path:
                 shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__", ".*", "*.pyc"))
             elif source.is_file():
                 shutil.copyfile(source, copy / name)
+        with (copy / "MANIFEST.in").open("a", encoding="utf-8") as manifest:
+            manifest.write(PACKAGE_DATA)
         # with setuptools at hand no network is needed
         offline = importlib.util.find_spec("setuptools") is not None
         command = ["wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
