@@ -25,6 +25,8 @@ IntArray = npt.NDArray[np.int64]
 NUM_SLOTS = 5
 ORIGINS = ("template", "assembly", "network", "fallback")
 DRAWS = 1000
+# C1'-C1' distance in Å at which a predicted pair counts as formed. Source: rna.PAIR_DISTANCE and its tails.
+FORMED_RANGE = (8.5, 12.5)
 # No candidate's TM-score is taken as surer than this.
 LEAST_SPREAD = 0.02
 
@@ -122,7 +124,7 @@ def check_candidate(
         reasons.append(f"collapsed: radius of gyration {spread:.1f} Å x L^(1/3), least {limits.smallest_spread}")
     elif target.length >= 12 and widths[1] < limits.smallest_width:
         reasons.append(f"a straight line: {widths[1]:.1f} Å across, least {limits.smallest_width}")
-    found = count_violations(coords, target.chains, partner)
+    found = count_violations(coords, target.chains, None if partner is None else keep_formed(coords, partner))
     bonds, clashes = found.bonds / max(found.num_bonds, 1), found.clashes_hard / target.length
     if bonds > limits.bad_bond_share:
         reasons.append(f"{found.bonds} of {found.num_bonds} bonds out of range, at most {limits.bad_bond_share:.0%}")
@@ -131,6 +133,13 @@ def check_candidate(
     if found.num_stems and found.wrong_handed / found.num_stems > limits.wrong_handed_share:
         reasons.append(f"{found.wrong_handed} of {found.num_stems} stems left-handed")
     return reasons
+
+
+def keep_formed(coords: FloatArray, partner: IntArray) -> IntArray:
+    """Partners (L,) of the pairs that coords (L, 3) form, as judged by their distance; -1 elsewhere."""
+    distance = np.linalg.norm(coords - coords[partner], axis=1)
+    formed = (partner >= 0) & (distance > FORMED_RANGE[0]) & (distance < FORMED_RANGE[1])
+    return np.where(formed, partner, -1)
 
 
 def draw_scores(means: FloatArray, spreads: FloatArray, likeness: FloatArray, seed: int = 0) -> FloatArray:

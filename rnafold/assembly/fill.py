@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 
 from rnafold.assembly.ideal import draw_arc, helix_strand, rotate
+from rnafold.assembly.loops import IntArray
 from rnafold.geometry import superpose, transform
-from rnafold.structure import Chain, FloatArray
+from rnafold.structure import FloatArray
 
 # Nearer than this two residues of different loops count as a clash while building. Source: measured, see templates.md.
 CLASH_DISTANCE = 6.0
@@ -103,11 +104,24 @@ def fill_chain(coords: FloatArray, seed: int = 0) -> FloatArray:
     return filled
 
 
-def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0) -> list[FloatArray]:
+_CELLS = 1 << 20  # cells along an axis: 8 Å x a million is far beyond any structure
+_NEIGHBOURS = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
+
+
+def _cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> IntArray:
+    """One number for the cube of edge `size` that each point (N, 3) lies in; with all 26 around it if asked for."""
+    cells = np.floor(points / size).astype(np.int64) + _CELLS // 2
+    if neighbours:
+        cells = np.unique((cells[:, None] + _NEIGHBOURS).reshape(-1, 3), axis=0)
+    return np.asarray((cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2], dtype=np.int64)
+
+
+def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0, most: int = 24) -> list[FloatArray]:
     """Groups of points moved apart, without rotation, until no two residues of different groups are nearer than `gap`.
 
-    The first stays; each next one starts on the middle of those before and moves out along the direction, of twelve
-    drawn at random, that frees it soonest.
+    The first stays; each next one starts on the middle of those before and moves out along the direction, of `most`
+    drawn at random, that frees it soonest. Whether it is free is asked of a grid of cubes, so it may end up to twice
+    the gap away.
     """
     rng = np.random.default_rng(seed)
     done: list[FloatArray] = []
@@ -116,19 +130,15 @@ def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0) -> l
             done.append(points)
             continue
         placed = np.vstack(done)
+        taken = _cell_keys(placed, gap, neighbours=True)
         start = points - points.mean(0) + placed.mean(0)
         best, shortest = start, np.inf
-        for direction in rng.normal(size=(12, 3)):
+        for direction in rng.normal(size=(most, 3)):
             unit = direction / np.linalg.norm(direction)
             shift = 0.0
-            while shift < shortest and count_clashes(start + shift * unit, placed, gap):
+            while shift < shortest and np.isin(_cell_keys(start + shift * unit, gap), taken).any():
                 shift += 4.0
             if shift < shortest:
                 best, shortest = start + shift * unit, shift
         done.append(best)
     return done
-
-
-def chain_slices(chains: Sequence[Chain]) -> list[slice]:
-    """The residues of each chain copy as slices."""
-    return [slice(chain.start, chain.stop) for chain in chains]

@@ -15,6 +15,8 @@ from rnafold.templates.sources import Ranked, Sources, rank_hits
 from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
 
 IntArray = npt.NDArray[np.int64]
+# Known complexes of this expected TM-score are tried before chains folded apart, others after two of those.
+SURE_COMPLEX = 0.25
 
 
 def build_complex(
@@ -39,7 +41,9 @@ def build_complex(
         for sequence, single in singles.items():
             found[sequence] = [] if budget.spent else rank_hits(sources, sequence, single, gate)
         hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
-        for assignment in assign_chains(sources.library, sources.complexes, target.chains, sequences, hits):
+        complexes = assign_chains(sources.library, sources.complexes, target.chains, sequences, hits)
+        sure = [assignment for assignment in complexes if assignment.score >= SURE_COMPLEX]
+        for assignment in sure:
             yield _from_complex(target, pairing, sources, gate, assignment, seed)
         for sequence, single in singles.items():
             alone = Target(target_id=target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
@@ -50,6 +54,9 @@ def build_complex(
         most = max(len(made) for made in folded.values())
         for number in range(most):
             yield _place_parts(target, sequences, folded, number, seed)
+            if number == 1:
+                for assignment in complexes[len(sure) :]:
+                    yield _from_complex(target, pairing, sources, gate, assignment, seed)
 
     if not across:
         return alternate(from_parts(), iter(()), budget)
