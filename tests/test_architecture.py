@@ -10,12 +10,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "rnafold"
 FLOORS = {
     0: ["errors", "rna", "geometry"],
-    1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings"],
+    1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings", "shipped"],
     2: ["demo", "data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
     + ["features.pair_choice", "scoring", "scorecard", "submission", "judging", "export"],
     3: ["templates", "assembly", "slots", "features.build", "features.batch"],
     4: ["model", "losses", "folding", "weights"],
-    5: ["training", "predict", "prediction", "planner", "report", "kaggle", "experiments"],
+    5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"],
     6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "walkthrough", "__main__", ""],
 }
 DOORS = {

@@ -108,7 +108,7 @@ def test_the_rate_warms_up_from_1e_6_and_falls_to_its_share(tiny_config) -> None
     assert rates[9] == pytest.approx(1e-3)
     assert rates[10] == pytest.approx(1e-3)
     assert rates[-1] == pytest.approx(1e-4)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[9:]))
 
 
 def test_the_budget_keeps_time_for_the_longest_step_and_checkpoint() -> None:
