@@ -116,6 +116,12 @@ def _cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> Int
     return np.asarray((cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2], dtype=np.int64)
 
 
+def _any_in(keys: IntArray, ordered: IntArray) -> bool:
+    """Is any of the keys among the ordered ones? (np.isin sorts both again at every call.)"""
+    at = np.minimum(np.searchsorted(ordered, keys), len(ordered) - 1)
+    return bool((ordered[at] == keys).any())
+
+
 def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0, most: int = 24) -> list[FloatArray]:
     """Groups of points moved apart, without rotation, until no two residues of different groups are nearer than `gap`.
 
@@ -130,13 +136,13 @@ def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0, most
             done.append(points)
             continue
         placed = np.vstack(done)
-        taken = _cell_keys(placed, gap, neighbours=True)
+        taken = np.sort(_cell_keys(placed, gap, neighbours=True))
         start = points - points.mean(0) + placed.mean(0)
         best, shortest = start, np.inf
         for direction in rng.normal(size=(most, 3)):
             unit = direction / np.linalg.norm(direction)
             shift = 0.0
-            while shift < shortest and np.isin(_cell_keys(start + shift * unit, gap), taken).any():
+            while shift < shortest and _any_in(_cell_keys(start + shift * unit, gap), taken):
                 shift += 4.0
             if shift < shortest:
                 best, shortest = start + shift * unit, shift

@@ -47,7 +47,9 @@ def build_complex(
             yield _from_complex(target, pairing, sources, gate, assignment, seed)
         for sequence, single in singles.items():
             alone = Target(target_id=target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
-            share = Budget(seconds=max(0.0, budget.seconds - (budget.clock() - budget.began)) / len(singles))
+            # The rest is for placing them: what is never put together is worth nothing.
+            left = max(0.0, budget.seconds - (budget.clock() - budget.began))
+            share = Budget(seconds=0.6 * left / len(singles))
             parts = (num_templates, max(2, num_assemblies // 2))
             made = build_single(alone, single, sources, gate, share, seed, parts, found[sequence])
             folded[sequence] = sorted(made, key=lambda candidate: -candidate.confidence)
