@@ -103,7 +103,10 @@ class DataConfig:
     `cutoff`: only entries released before this date train (ISO date); the rest of the date gate is the validation
     set's own. `validation` is `development` (the latest `development_fraction` of the training entries, by date and
     sequence cluster) or `file` (validation_sequences.csv / validation_labels.csv of the data directory).
-    Longer chains are cropped to `crop_length` residues. `start_noise` is in Å.
+    Longer chains are cropped to `crop_length` residues. `start` says what the network refines: `ideal` assemblies of
+    the predicted pairs (`start_variants` of them), or `candidates` as prediction makes them, up to `start_templates`
+    hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other sequence groups.
+    `start_noise` (Å) is added to each residue.
     """
 
     cutoff: str = "2022-05-27"
@@ -114,8 +117,11 @@ class DataConfig:
     crop_length: int = 256
     max_entries: int = 0
     max_validation: int = 24
-    start_noise: float = 0.5
+    start: Literal["ideal", "candidates"] = "ideal"
+    start_noise: float = 0.2
     start_variants: int = 2
+    start_templates: int = 3
+    start_assemblies: int = 3
     msa: bool = True
     pairing_samples: int = 4
     cache: str = ".cache/rnafold"
@@ -126,8 +132,10 @@ class DataConfig:
             raise ValueError(f"development_fraction {self.development_fraction} must lie between 0 and 0.5")
         if self.crop_length < 16 or self.min_length < 3:
             raise ValueError("crop_length must be 16 or more and min_length 3 or more")
-        if min(self.max_entries, self.max_validation, self.start_variants - 1, self.jobs - 1) < 0:
-            raise ValueError("max_entries, max_validation must not be negative; start_variants and jobs be 1 or more")
+        if min(self.max_entries, self.max_validation, self.start_templates, self.start_noise) < 0:
+            raise ValueError("max_entries, max_validation, start_templates and start_noise must not be negative")
+        if min(self.start_variants, self.start_assemblies, self.jobs) < 1:
+            raise ValueError("start_variants, start_assemblies and jobs must be 1 or more")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """From entries to examples: pairings and alignments from the cache, start structures, noise and crops."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,10 @@ from rnafold.features.msa import build_profile, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
 from rnafold.settings import DataConfig
 from rnafold.structure import Entry, Pairing, Structure, Target
+from rnafold.training.starts import Starts
 
 log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
-StartBuilder = Callable[[Target, Pairing, int], tuple[FloatArray, float]]
 
 
 def build_start(target: Target, pairing: Pairing, variant: int) -> tuple[FloatArray, float]:
@@ -59,12 +59,20 @@ class TrainingExamples(Dataset[Example]):
     """Examples of the training entries; `index` is (epoch, entry) so that workers need no state."""
 
     def __init__(
-        self, entries: Sequence[Entry], features: FeatureSource, seed: int, start: StartBuilder = build_start
+        self,
+        entries: Sequence[Entry],
+        features: FeatureSource,
+        seed: int,
+        *,
+        groups: Sequence[str] | None = None,
+        starts: Mapping[str, Starts] | None = None,
     ) -> None:
+        """`groups` (clusters) default to the entries' own; without `starts` ideal assemblies are built on demand."""
         self.entries = list(entries)
+        self.groups = list(groups) if groups is not None else [e.group or e.target.sequence for e in entries]
+        self.candidates = starts
         self.features = features
         self.seed = seed
-        self.start = start
         self.starts: dict[tuple[int, int], tuple[FloatArray, float]] = {}
         self.alignments: dict[int, tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]] = {}
 
@@ -76,18 +84,12 @@ class TrainingExamples(Dataset[Example]):
         """Residues of each example after cropping."""
         return [min(e.target.length, self.features.config.crop_length) for e in self.entries]
 
-    @property
-    def groups(self) -> list[str]:
-        """Cluster of each entry; identical sequences always share one."""
-        return [e.group or e.target.sequence for e in self.entries]
-
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = key
         config = self.features.config
         entry = self.entries[index]
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        variant = int(rng.integers(config.start_variants))
-        start, confidence = self._start(index, variant)
+        start, confidence = self._start(index, rng)
         reference = entry.references[int(rng.integers(len(entry.references)))]
         example = self._build(
             index, start + rng.normal(scale=config.start_noise, size=start.shape), confidence, reference
@@ -95,11 +97,15 @@ class TrainingExamples(Dataset[Example]):
         spare = example.length - config.crop_length
         return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
 
-    def _start(self, index: int, variant: int) -> tuple[FloatArray, float]:
-        key = (index, variant)
+    def _start(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+        target = self.entries[index].target
+        if self.candidates is not None:
+            found = self.candidates[target.target_id]
+            k = int(rng.integers(len(found.coords)))
+            return found.coords[k].astype(np.float64), float(found.confidence[k])
+        key = (index, int(rng.integers(self.features.config.start_variants)))
         if key not in self.starts:
-            target = self.entries[index].target
-            self.starts[key] = self.start(target, self.features.pairings[target.target_id], variant)
+            self.starts[key] = build_start(target, self.features.pairings[target.target_id], key[1])
         return self.starts[key]
 
     def _build(self, index: int, start: FloatArray, confidence: float, reference: Structure) -> Example:

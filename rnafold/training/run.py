@@ -5,10 +5,11 @@ import json
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from rnafold import __version__
@@ -35,15 +36,18 @@ from rnafold.training.evaluate import evaluate_baselines
 from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.metrics import read_metrics
 from rnafold.training.schedule import TimeBudget
+from rnafold.training.starts import StartLibrary
 
 log = logging.getLogger(__name__)
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entries:
-    """Entries that train and entries that validate, and where their alignments lie."""
+    """Entries that train, the cluster of each, entries that validate, and where their alignments lie."""
 
     train: tuple[Entry, ...]
+    clusters: tuple[str, ...]
     validation: tuple[Entry, ...]
     msa_folders: tuple[Path, ...]
 
@@ -79,8 +83,12 @@ def choose_entries(directory: Path, config: DataConfig) -> Entries:
         log.warning("%s", format_leaks(leaks))
     chosen = _spread(validation, config.max_validation) if config.max_validation else validation
     clusters = cluster_sequences([e.target.sequence for e in train], config.cluster_identity)
-    train = [replace(e, group=str(cluster)) for e, cluster in zip(train, clusters)]
-    return Entries(train=tuple(train), validation=tuple(chosen), msa_folders=files.msa_folders)
+    return Entries(
+        train=tuple(train),
+        clusters=tuple(map(str, clusters)),
+        validation=tuple(chosen),
+        msa_folders=files.msa_folders,
+    )
 
 
 def _spread(entries: Sequence[Entry], most: int) -> list[Entry]:
@@ -104,6 +112,47 @@ def find_run(config: Config, out: Path, resume: bool) -> bool:
     if has_run and load_config(saved).model != config.model:
         raise InputError(f"{out}: the run there is of model {load_config(saved).model.name}, not {config.model.name}")
     return has_run
+
+
+def build_examples(
+    entries: Entries, features: FeatureSource, config: Config
+) -> tuple[TrainingExamples, list[tuple[FloatArray, float]]]:
+    """Training examples, and the start structure (L, 3) with its confidence of each validation entry."""
+    if config.data.start == "ideal":
+        examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters)
+        pairings = features.pairings
+        return examples, [build_start(e.target, pairings[e.target.target_id], 0) for e in entries.validation]
+    library = StartLibrary(
+        entries.train,
+        Path(config.data.cache),
+        num_templates=config.data.start_templates,
+        num_assemblies=config.data.start_assemblies,
+        seed=config.train.seed,
+    )
+    starts = library.build(entries.train, features.pairings)
+    examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters, starts=starts)
+    found = [library.build([e], features.pairings)[e.target.target_id] for e in entries.validation]
+    return examples, [(s.coords[0].astype(np.float64), float(s.confidence[0])) for s in found]
+
+
+def write_summary(
+    out: Path, entries: Entries, baselines: dict[str, float], preparation_seconds: float, config: Config
+) -> None:
+    """run.json: data, baselines, machine and versions of a run."""
+    summary = {
+        "train": describe_entries(entries.train),
+        "validation": describe_entries(entries.validation),
+        "baselines_tm_score": baselines,
+        "preparation_seconds": round(preparation_seconds, 2),
+        "gpu": config.hardware.name,
+        "versions": {
+            "rnafold": __version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    write_atomically(out / "run.json", json.dumps(summary, indent=1))
 
 
 def train_model(
@@ -138,8 +187,7 @@ def train_model(
     entries = choose_entries(data, config.data)
     features = FeatureSource(config.data, entries.msa_folders)
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
-    examples = TrainingExamples(entries.train, features, config.train.seed)
-    starts = [build_start(e.target, features.pairings[e.target.target_id], 0) for e in entries.validation]
+    examples, starts = build_examples(entries, features, config)
     validation = [
         (entry, prediction_example(entry.target, features, start, confidence))
         for entry, (start, confidence) in zip(entries.validation, starts)
@@ -150,20 +198,7 @@ def train_model(
     preparation_seconds = budget.elapsed_seconds
     if trainer.is_main:
         baselines = evaluate_baselines(entries.validation, [s for s, _ in starts])
-        summary = {
-            "train": describe_entries(entries.train),
-            "validation": describe_entries(entries.validation),
-            "baselines_tm_score": baselines,
-            "preparation_seconds": round(preparation_seconds, 2),
-            "gpu": config.hardware.name,
-            "versions": {
-                "rnafold": __version__,
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        write_atomically(out / "run.json", json.dumps(summary, indent=1))
+        write_summary(out, entries, baselines, preparation_seconds, config)
         log.info("%s", trainer.describe())
         log.info(
             "validation: %d targets; TM-score of zeros %.3f, straight lines %.3f, start structures %.3f",
@@ -172,7 +207,7 @@ def train_model(
         )
     load = load_of_targets(
         [e.target for e in entries.train],
-        [e.group for e in entries.train],
+        list(entries.clusters),
         [e.target for e in entries.validation],
         config.data.crop_length,
         f"{data.name}: {len(entries.train)} entries",
@@ -180,20 +215,20 @@ def train_model(
     guard.begin(load, preparation_seconds)
     first_step = trainer.state.step
     state = trainer.run()
-    if trainer.is_main:
-        records = [r for r in read_metrics(out / "metrics.jsonl") if int(r["step"]) > first_step]
-        guard.finish(state.finished, records)
-    if trainer.is_main:
-        log.info(
-            "stopped after %d steps (%s): best validation TM-score %.4f at step %d; weights in %s",
-            state.step,
-            state.finished,
-            max(state.best_tm, 0.0),
-            state.best_step,
-            out / "best.safetensors",
-        )
-        try:
-            log.info("report: %s", write_report(out))
-        except (InputError, OSError) as error:
-            log.warning("no report: %s", error)  # the weights stand; a full disk must not make a run look failed
+    if not trainer.is_main:
+        return state
+    records = [r for r in read_metrics(out / "metrics.jsonl") if int(r["step"]) > first_step]
+    guard.finish(state.finished, records)
+    log.info(
+        "stopped after %d steps (%s): best validation TM-score %.4f at step %d; weights in %s",
+        state.step,
+        state.finished,
+        max(state.best_tm, 0.0),
+        state.best_step,
+        out / "best.safetensors",
+    )
+    try:
+        log.info("report: %s", write_report(out))
+    except (InputError, OSError) as error:
+        log.warning("no report: %s", error)  # the weights stand; a full disk must not make a run look failed
     return state
