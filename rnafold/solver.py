@@ -4,7 +4,7 @@ import datetime
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
 # Part of a target's time for templates and assemblies; the network refines within the rest.
 BUILDING_SHARE = 0.6
-MOST_REFINED = 8
+# So many starts are refined; fewer of a long target, whose passes cost most.
+MOST_REFINED, LEAST_REFINED, RESIDUES_REFINED = 8, 2, 2400
 
 
 @dataclass(slots=True)
@@ -98,4 +99,5 @@ class CandidateSolver:
             for origin in ("assembly", "template")
         ]
         mixed = [kind[k] for k in range(MOST_REFINED) for kind in kinds if k < len(kind)]
-        return [replace(c) for c in mixed[:MOST_REFINED]]
+        length = len(candidates[0].coords) if candidates else 1
+        return mixed[: max(LEAST_REFINED, min(MOST_REFINED, RESIDUES_REFINED // length))]

@@ -51,11 +51,18 @@ class StartLibrary:
         self.key = digest(ids=ids, counts=self.counts, seed=seed, version=VERSION)
 
     def build(self, entries: Sequence[Entry], pairings: Mapping[str, Pairing]) -> dict[str, Starts]:
-        """Starts of every entry; made where the cache does not hold them, with a progress bar."""
-        return {
-            e.target.target_id: self._load_or_build(e, pairings[e.target.target_id])
-            for e in tqdm(entries, desc="start structures", disable=None)
+        """Starts of every entry; made where the cache does not hold them, with a progress bar.
+
+        Entries of one sequence share those of the oldest among them, whose gate is the strictest.
+        """
+        oldest: dict[tuple[str, int], Entry] = {}
+        for entry in sorted(entries, key=lambda e: (e.target.cutoff or datetime.date.max, e.target.target_id)):
+            oldest.setdefault(_shape(entry), entry)
+        made = {
+            shape: self._load_or_build(entry, pairings[entry.target.target_id])
+            for shape, entry in tqdm(oldest.items(), desc="start structures", disable=None)
         }
+        return {entry.target.target_id: made[_shape(entry)] for entry in entries}
 
     def _load_or_build(self, entry: Entry, pairing: Pairing) -> Starts:
         target = entry.target
@@ -76,6 +83,10 @@ class StartLibrary:
             stored = pack(made)
             save_arrays(path, stored)
         return Starts(coords=stored["coords"], confidence=stored["confidence"])
+
+
+def _shape(entry: Entry) -> tuple[str, int]:
+    return entry.target.sequence, len(entry.target.chains)
 
 
 def pack(candidates: Sequence[Candidate]) -> dict[str, npt.NDArray[np.float32]]:
