@@ -110,7 +110,8 @@ class TraceStore:
             return
         process, self.running = self.running, None
         assert process.stderr is not None
-        said = process.stderr.read()
+        with process.stderr:
+            said = process.stderr.read()
         if process.wait() != 0:
             raise PlannerError(f"tracing the network failed:\n{said[-2000:]}")
 

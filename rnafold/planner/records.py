@@ -4,15 +4,15 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from rnafold.building import build
 from rnafold.config import to_mapping
+from rnafold.features.cache import load_arrays, save_arrays
 from rnafold.settings import LossConfig, ModelConfig
 
 Mode = Literal["train", "predict"]
@@ -24,6 +24,7 @@ PHASES = ("setup", "forward", "recycle", "loss", "backward", "update", "predict"
 DTYPES = ("fp32", "fp16", "bf16")
 # The CUDA caching allocator rounds every block to this; the CPU allocator hands out what is asked for.
 CUDA_BLOCK = 512
+_ARRAYS = ("num_parameters", "fixed_bytes", "example_bytes", "tags", "events", "event_phases", "operations")
 # Whatever these files say shapes a step, so a cached trace is good only as long as they do not change.
 _SOURCES = ("model/layers.py", "model/network.py", "losses.py", "features/batch.py", "features/build.py", "planner")
 
@@ -154,23 +155,13 @@ class Trace:
 
     def save(self, folder: Path) -> None:
         """Writes the trace into the cache, atomically."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{self.key.fingerprint()}.npz"
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-        arrays: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("fixed_bytes", "example_bytes", "tags", "events", "event_phases", "operations")
-        }
-        np.savez_compressed(temporary, num_parameters=np.int64(self.num_parameters), **arrays)
-        temporary.replace(path)
+        arrays = {name: np.asarray(getattr(self, name)) for name in _ARRAYS}
+        save_arrays(folder / f"{self.key.fingerprint()}.npz", arrays)
 
 
 def load_trace(key: TraceKey, folder: Path) -> Trace | None:
     """The trace from the cache, None if it is not there or cannot be read (it is then made again)."""
-    path = folder / f"{key.fingerprint()}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            values = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError):
+    values = load_arrays(folder / f"{key.fingerprint()}.npz", _ARRAYS)
+    if values is None:
         return None
     return Trace(key=key, num_parameters=int(values.pop("num_parameters")), **values)
