@@ -7,8 +7,10 @@ import os
 from pathlib import Path
 
 from rnafold.errors import InputError
+from rnafold.planner.ledger import LEDGER_FILE
 
 ROOT = Path("dist/kaggle")
+LEDGER = Path("runs") / LEDGER_FILE
 KINDS = ("train", "predict")
 
 
@@ -220,6 +222,9 @@ def _pull(arguments: argparse.Namespace) -> int:
         return 0
     files = client.pull_output(client.connect(), kernel, out)
     print(f"{out}: {len(files)} files")
+    added = client.take_over_ledger(out / LEDGER_FILE, LEDGER)
+    if added:
+        print(f"{LEDGER}: {added} records taken over; see python -m rnafold quota")
     weights = out / "run" / "best.safetensors"
     if weights.is_file():
         print(f"predict with them: python -m rnafold kaggle bundle --weights {weights}")

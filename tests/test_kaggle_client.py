@@ -16,6 +16,7 @@ from rnafold.errors import InputError
 from rnafold.kaggle import client
 from rnafold.kaggle.bundle import build_bundle
 from rnafold.kaggle.staging import METADATA, StageOptions, read_metadata, read_notebook, set_parameters, stage_kernel
+from rnafold.planner.ledger import LedgerSession, read_sessions
 
 Answer = dict[str, Any] | int
 
@@ -77,7 +78,7 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKaggle:
     monkeypatch.setenv("KAGGLE_KEY", "no-real-key")
     monkeypatch.delenv("KAGGLE_API_TOKEN", raising=False)
     monkeypatch.setattr(requests.Session, "send", lambda *args, **options: fake.send(*args, **options))
-    monkeypatch.setattr(client.time, "sleep", lambda _: None)
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.01)
     return fake
 
 
@@ -207,7 +208,10 @@ def test_a_refusal_is_told_in_one_line(
     assert error.count("\n") == 1
 
 
-def test_a_dataset_that_does_not_become_ready_is_not_waited_for_without_end(kaggle: FakeKaggle, bundle: Path) -> None:
+def test_a_dataset_that_does_not_become_ready_is_not_waited_for_without_end(
+    kaggle: FakeKaggle, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "POLL_SECONDS", 5.0)
     kaggle.answers["GetDatasetStatus"] = {"status": "BLOBS_RECEIVED"}
     waited: list[float] = []
     with pytest.raises(InputError, match="not ready after 20 s"):
@@ -239,6 +243,15 @@ def test_status_and_pull_ask_only_with_yes(
     out = tmp_path / "output"
     assert main(["kaggle", "pull", "train", "--user", "someone", "--yes", "--out", str(out)]) == 0
     assert (out / "rnafold-train.log").read_text() == "trained"
+
+
+def test_a_pulled_ledger_is_taken_over_once(tmp_path: Path) -> None:
+    source, target = tmp_path / "pulled.jsonl", tmp_path / "runs" / "ledger.jsonl"
+    LedgerSession(source, "train base", "t4x2", counts=True).end("time")
+    assert client.take_over_ledger(source, target) == 2
+    assert client.take_over_ledger(source, target) == 0
+    assert read_sessions(target) == read_sessions(source)
+    assert client.take_over_ledger(tmp_path / "absent.jsonl", target) == 0
 
 
 def stage(tmp_path: Path, source: Path = CHECKOUT / "kernels" / "train", **options: Any) -> Path:

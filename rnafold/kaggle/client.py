@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.kaggle.staging import StagedKernel
+from rnafold.planner.ledger import append_record, read_records
 
 # A session is ended by Kaggle itself this long after the hours that the notebook was given.
 TIMEOUT_MARGIN_HOURS: Final = 0.25
@@ -195,3 +196,12 @@ def pull_output(api: Any, kernel: str, folder: Path) -> list[Path]:
     with as_input_errors(kernel):
         names, _ = api.kernels_output(kernel, str(folder), quiet=True)
     return [Path(name) for name in names]
+
+
+def take_over_ledger(source: Path, target: Path) -> int:
+    """Adds to a ledger the records of another that it lacks, so that the quota knows of them; returns how many."""
+    known = {json.dumps(record, sort_keys=True) for record in read_records(target)}
+    new = [record for record in read_records(source) if json.dumps(record, sort_keys=True) not in known]
+    for record in new:
+        append_record(target, record)
+    return len(new)

@@ -27,7 +27,8 @@ from rnafold.hardware import load_gpu
 from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
 from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
-from rnafold.planner.ledger import LEDGER_FILE, LedgerSession
+from rnafold.planner.guard import KERNEL_VARIABLE
+from rnafold.planner.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.settings import load_config
 from rnafold.submission import check_submission, format_findings, list_defects
 from rnafold.training.checkpoint import find_damage, write_atomically
@@ -42,8 +43,6 @@ FINISH_SHARE, FINISH_SECONDS, GRACE_SECONDS = 0.02, 300.0, 180.0
 # Loading torch is not part of a trainer's own budget: so much is held back, or this share of the time.
 STARTUP_SECONDS, STARTUP_SHARE = 60.0, 0.2
 PREFLIGHT_SECONDS = 600.0
-# The ledger hears of a session this often, so that one that is killed is counted up to then.
-LEDGER_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,16 +124,17 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
         copy_earlier_run(earlier, run)
         _copy_cache(earlier.folder.parent / CACHE_FOLDER, session.working / CACHE_FOLDER)
         _copy_ledger(earlier.folder.parent / LEDGER_FILE, session.working / LEDGER_FILE)
-    ledger = _open_ledger(session.working, session.gpu, f"train {session.model}", session.hours)
+    ledger = session.working / LEDGER_FILE
+    known = {entry.session_id for entry in read_sessions(ledger)}
     seconds = session.hours * 3600.0
     left = seconds - (clock() - began) - min(FINISH_SECONDS, FINISH_SHARE * seconds)
     max_seconds = max(left - min(STARTUP_SECONDS, STARTUP_SHARE * left), 1.0)
     command, environment = build_train_command(session, files, max_seconds / 3600.0)
     # a trainer that does not stop by itself is told to, early enough to write its checkpoint
     log_file = session.working / "train.log"
-    code = run_until(command, clock() + left, log_file, environment, clock, tick=ledger.progress)
+    code = run_until(command, clock() + left, log_file, environment, clock)
     summary = _summarize_training(run, code, clock() - began, session)
-    ledger.end(summary["finished"] or f"exit code {code}")
+    _note_overhead(ledger, known, session.gpu, (clock() - began) / 3600.0)
     summary["resumed_from_step"] = 0 if earlier is None else earlier.step
     write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
     if code not in (0, None):
@@ -186,11 +186,8 @@ def run_until(
     environment: Mapping[str, str],
     clock: Clock = time.monotonic,
     grace_seconds: float = GRACE_SECONDS,
-    tick: Callable[[], None] = lambda: None,
 ) -> int | None:
     """Runs a command, its output shown and kept in `log_file`; asks it to stop at `end` and kills it after a grace.
-
-    `tick` is called every ten minutes.
 
     Returns:
         The exit code; None if it had to be stopped.
@@ -202,12 +199,8 @@ def run_until(
     reader = threading.Thread(target=_copy_lines, args=(process.stdout, log_file), daemon=True)
     reader.start()
     stopped = False
-    ticked = clock()
     try:
         while process.poll() is None:
-            if clock() - ticked > LEDGER_SECONDS:
-                ticked = clock()
-                tick()
             if clock() > end:
                 log.warning("out of time: asking the process to stop")
                 stop_process(process, grace_seconds)
@@ -237,10 +230,19 @@ def _copy_ledger(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _open_ledger(working: Path, gpu: str, run: str, hours: float) -> LedgerSession:
-    """Begins a session in the ledger that the kernel leaves; sessions without a card take nothing from the quota."""
-    counts = load_gpu(gpu).hardware.device_type == "cuda"
-    return LedgerSession(working / LEDGER_FILE, run, gpu, counts=counts, planned_hours=hours)
+def takes_quota(gpu: str) -> bool:
+    """Whether this session comes out of the weekly quota: a card, on Kaggle, and not the scored rerun."""
+    return load_gpu(gpu).hardware.device_type == "cuda" and KERNEL_VARIABLE in os.environ and not is_rerun()
+
+
+def _note_overhead(path: Path, known: set[str], gpu: str, hours: float) -> None:
+    """Adds to the ledger what the session took besides what training itself noted: start-up, preparation, report."""
+    noted = sum(entry.hours for entry in read_sessions(path) if entry.session_id not in known)
+    now = datetime.datetime.now(datetime.UTC)
+    moments = [now - datetime.timedelta(hours=max(hours - noted, 0.0))]
+    overhead = LedgerSession(path, "start-up and preparation", gpu, counts=takes_quota(gpu), clock=lambda: moments[0])
+    moments[0] = now
+    overhead.end("session over")
 
 
 def _summarize_training(run: Path, code: int | None, seconds: float, session: TrainSession) -> dict[str, Any]:
@@ -326,7 +328,8 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
     out = session.working / "submission.csv"
     sharded = ShardedPrediction(files.test_sequences, files.sample_submission, out, scratch / "parts", clock=clock)
     workers = choose_workers(session)
-    ledger = _open_ledger(session.working, session.gpu, "predict", hours)
+    ledger_file = session.working / LEDGER_FILE
+    ledger = LedgerSession(ledger_file, "predict", session.gpu, counts=takes_quota(session.gpu), planned_hours=hours)
     try:
         _preflight("predict", session.gpu, session.inputs, session.working, session.competition, session.least_disk_gib)
     except InputError as error:
