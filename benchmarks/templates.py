@@ -4,8 +4,8 @@
 
 DIRECTORY holds train_*, validation_* and recent_* sequences and labels. Templates, loops and the two learned models
 come from train_* alone; every target sees only what was released before its temporal cutoff. Scores are part 2's
-TM-score by the exact scorer, best of five, mean over targets, with the first prediction's in brackets. "assembled alone"
-uses no template's atoms but folds with the pairs of templates; "no template at all" knows none.
+TM-score by the exact scorer, best of five, mean over targets, with the first prediction's in brackets. "assembled
+alone" uses no template's atoms but folds with the pairs of templates; "no template at all" knows none.
 """
 
 import argparse

@@ -83,18 +83,18 @@ def test_copies_are_folded_once_and_do_not_touch(sources: Sources) -> None:
         assert np.linalg.norm(parts[0].mean(0) - parts[1].mean(0)) < 100.0
 
 
-def _dimer_library() -> TemplateLibrary:
+def _dimer_library(second_date: str = "2000-01-01") -> TemplateLibrary:
     """A complex 2DIM of two chains that stand 40 Å apart, as two entries of one structure."""
     entries = [make_entry("2DIM_A", *FOLDS["1AAA_A"], seed=1), make_entry("2DIM_B", *FOLDS["1CCC_A"], seed=2)]
     moved = structure_from_points(entries[1].references[0].c1 + [40.0, 0.0, 0.0])
-    dated = [replace(entry, target=replace(entry.target, cutoff=datetime.date(2000, 1, 1))) for entry in entries]
+    dates = [datetime.date(2000, 1, 1), datetime.date.fromisoformat(second_date)]
+    dated = [replace(entry, target=replace(entry.target, cutoff=date)) for entry, date in zip(entries, dates)]
     return TemplateLibrary.from_entries([dated[0], replace(dated[1], references=(moved,))])
 
 
-def test_chains_of_a_known_complex_keep_their_places() -> None:
-    library = _dimer_library()
+def _dimer_target() -> tuple[Target, Pairing]:
+    """The chains of 2DIM the other way round: the assignment is by sequence."""
     first, second = FOLDS["1CCC_A"], FOLDS["1AAA_A"]
-    # In the target the chains come the other way round: the assignment is by sequence.
     target = Target(
         target_id="9YYY",
         sequence=first[0] + second[0],
@@ -104,12 +104,25 @@ def test_chains_of_a_known_complex_keep_their_places() -> None:
         ),
         cutoff=datetime.date(2018, 1, 1),
     )
-    pairing = make_pairing(first[1] + second[1])
+    return target, make_pairing(first[1] + second[1])
+
+
+def test_chains_of_a_known_complex_keep_their_places() -> None:
+    library = _dimer_library()
+    target, pairing = _dimer_target()
     made = build_candidates(target, pairing, Sources(library, None), gate_for(target), num_assemblies=2)
     whole = [c for c in made if c.note == "complex 2DIM"]
     assert len(whole) == 1
     native = np.vstack([library.coords[library.chain_rows(1)], library.coords[library.chain_rows(0)]])
     assert geometry.measure_rmsd(whole[0].coords, native.astype(float)) < 0.01
+
+
+def test_a_chain_dated_at_the_cutoff_is_not_part_of_a_complex() -> None:
+    target, pairing = _dimer_target()
+    sources = Sources(_dimer_library(second_date="2018-01-01"), None)
+    made = build_candidates(target, pairing, sources, gate_for(target), num_assemblies=2)
+    assert not [c for c in made if c.note.startswith("complex")]
+    assert [c for c in build_candidates(target, pairing, sources, None) if c.note == "complex 2DIM"]
 
 
 def test_strands_that_pair_with_each_other_are_built_as_one(sources: Sources) -> None:

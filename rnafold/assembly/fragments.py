@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rnafold import rna
 from rnafold.assembly.ideal import IdealFragments, Proposal
 from rnafold.assembly.loops import IntArray, Loop, Pair, clean_pairing, find_loops
 from rnafold.structure import BoolArray, FloatArray
@@ -233,8 +232,3 @@ def encode_states(partner: IntArray) -> IntArray:
     """(L,) 0 unpaired, 1 paired with a later residue, 2 paired with an earlier one."""
     index = np.arange(len(partner))
     return np.where(partner < 0, 0, np.where(partner > index, 1, 2)).astype(np.int64)
-
-
-def encode_letters(sequence: str) -> IntArray:
-    """Tokens (L,) as in rnafold.rna, for callers that build FragmentChain records."""
-    return rna.encode_sequence(sequence)

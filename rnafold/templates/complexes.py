@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rnafold.assembly.fill import count_clashes
-from rnafold.structure import Chain, FloatArray
+from rnafold.structure import BoolArray, Chain, FloatArray
 from rnafold.templates.library import TemplateLibrary, entry_code
 from rnafold.templates.search import Hit
 
@@ -41,6 +41,7 @@ def assign_chains(
     chains: Sequence[Chain],
     sequences: Sequence[str],
     hits: Mapping[str, Sequence[tuple[Hit, float]]],
+    allowed: BoolArray,
     top: int = 5,
 ) -> list[Assignment]:
     """The known structures that cover at least two of the target's chains, best first.
@@ -51,6 +52,7 @@ def assign_chains(
         chains: of the target.
         sequences: of each of `chains`.
         hits: for each different sequence its hits and their expected TM-scores.
+        allowed: (library chains,) what the target's gate lets through.
         top: how many to return.
     """
     best: dict[str, dict[tuple[str, bytes], tuple[Hit, float]]] = {}
@@ -66,7 +68,7 @@ def assign_chains(
     total = sum(len(sequence) for sequence in sequences)
     assignments = []
     for code, rows in best.items():
-        members = complexes.get(code, [])
+        members = [chain for chain in complexes.get(code, []) if allowed[chain]]
         if len(members) < 2:
             continue
         free = {chain: library.tokens[library.chain_rows(chain)].tobytes() for chain in members}

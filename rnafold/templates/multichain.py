@@ -41,7 +41,8 @@ def build_complex(
         for sequence, single in singles.items():
             found[sequence] = [] if budget.spent else rank_hits(sources, sequence, single, gate)
         hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
-        complexes = assign_chains(sources.library, sources.complexes, target.chains, sequences, hits)
+        allowed = sources.library.allowed(gate)
+        complexes = assign_chains(sources.library, sources.complexes, target.chains, sequences, hits, allowed)
         sure = [assignment for assignment in complexes if assignment.score >= SURE_COMPLEX]
         for assignment in sure:
             yield _from_complex(target, pairing, sources, gate, assignment, seed)
