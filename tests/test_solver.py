@@ -1,0 +1,112 @@
+"""Candidates from all sources behind the gate, the choice of five, and the starts that training sees."""
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rnafold.cli import main
+from rnafold.data.competition import read_entries
+from rnafold.demo import write_demo_data
+from rnafold.errors import InputError
+from rnafold.features.secondary import predict_pairing
+from rnafold.model.network import build_network
+from rnafold.settings import DataConfig, resolve_config
+from rnafold.shipped import find_slots
+from rnafold.slots import load_slots
+from rnafold.solver import CandidateSolver
+from rnafold.structure import Entry
+from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.sources import Sources
+from rnafold.training.dataset import FeatureSource
+from rnafold.training.starts import StartLibrary
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo_data(folder, num_train=9, num_test=3)
+    return read_entries(folder / "train_sequences.csv", folder / "train_labels.csv")
+
+
+def make_solver(entries: list[Entry], tmp_path: Path, slots: str = "default", network: bool = True) -> CandidateSolver:
+    torch.manual_seed(0)
+    return CandidateSolver(
+        FeatureSource(DataConfig(cache=str(tmp_path), jobs=1)),
+        Sources(TemplateLibrary.from_entries(entries), None),
+        build_network(resolve_config("cpu", "minimal").model).eval() if network else None,
+        0,
+        load_slots(find_slots(slots)),
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize("slots", ["network", "template", "assembly"])
+def test_a_slots_name_decides_where_the_five_come_from(entries: list[Entry], tmp_path: Path, slots: str) -> None:
+    # the youngest entry may see the eight older ones
+    target = entries[-1].target
+    coords, origins = make_solver(entries, tmp_path, slots)(target, 60.0)
+    assert coords.shape == (5, target.length, 3) and np.isfinite(coords).all()
+    assert set(origins) == {slots}
+
+
+def test_without_a_network_and_a_library_assemblies_remain(entries: list[Entry], tmp_path: Path) -> None:
+    _, origins = make_solver([], tmp_path, network=False)(entries[0].target, 60.0)
+    assert set(origins) == {"assembly"}
+
+
+def test_the_gate_follows_the_targets_cutoff_and_can_be_switched_off(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    gate = solver.gate(entries[3].target)
+    assert gate is not None and gate.before == datetime.date(2020, 1, 4)
+    # three demo entries are older than the fourth
+    assert solver.sources.library.allowed(gate).sum() == 3
+    with pytest.raises(InputError, match="temporal_cutoff"):
+        solver.gate(replace(entries[3].target, cutoff=None))
+    solver.gated = False
+    assert solver.gate(entries[3].target) is None
+
+
+def test_no_date_gate_wants_its_typed_confirmation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_demo_data(tmp_path, num_train=3, num_test=1)
+    files = ["--test", str(tmp_path / "test_sequences.csv"), "--sample", str(tmp_path / "sample_submission.csv")]
+    code = main(["predict", *files, "--out", str(tmp_path / "out.csv"), "--no-date-gate", "yes"])
+    assert code == 2 and "scores-will-be-inflated" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unknown_slots_name_lists_the_known_ones() -> None:
+    with pytest.raises(InputError, match="known: default, assembly, network, template"):
+        find_slots("networks")
+
+
+def test_training_starts_never_come_from_the_chains_own_group_or_future(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rnafold.training import starts
+
+    seen = []
+    original = starts.build_candidates
+
+    def spy(target, pairing, sources, gate, **options):  # type: ignore[no-untyped-def]
+        allowed = sources.library.allowed(gate)
+        dates = [sources.library.chain_date(k) for k in np.flatnonzero(allowed)]
+        seen.append((target, gate, dates))
+        return original(target, pairing, sources, gate, **options)
+
+    monkeypatch.setattr(starts, "build_candidates", spy)
+    grouped = [replace(e, group="twins" if k in (1, 5) else f"g{k}") for k, e in enumerate(entries)]
+    library = StartLibrary(grouped, tmp_path, num_templates=1, num_assemblies=2, seed=0)
+    pairings = {e.target.target_id: predict_pairing(e.target.sequence) for e in grouped}
+    made = library.build(grouped, pairings)
+    assert set(made) == {e.target.target_id for e in grouped}
+    for target, gate, dates in seen:
+        assert gate.groups and all(date < target.cutoff for date in dates)
+    assert next(gate for target, gate, _ in seen if target.target_id == "DT006").groups == {"twins"}
+    again = StartLibrary(grouped, tmp_path, num_templates=1, num_assemblies=2, seed=0).build(grouped, pairings)
+    assert len(seen) == len({e.target.sequence for e in grouped}), "the second time everything came from the cache"
+    assert all(np.array_equal(made[k].coords, again[k].coords) for k in made)
+    assert all((np.diff(s.confidence) <= 0).all() for s in made.values())
