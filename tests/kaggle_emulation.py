@@ -89,21 +89,21 @@ def mount(root: Path, scheme: str, kind: str, slug: str, files: "list[Path] | Pa
 def write_competition(folder: Path, part: int) -> bool:
     """A small competition in real files where they are at hand, in the demo's otherwise; returns whether they are real.
 
-    Part 1: 24 chains of 12-40 residues, the two shortest CASP15 targets to validate and to test. Part 2: the same to
-    train on, and three of the multi-chain public test targets.
+    Part 1: 24 chains of 12-40 residues, the two shortest CASP15 targets to validate, one of them to test. Part 2: the
+    same to train on, and the two shortest public test targets of several chains.
     """
     folder.mkdir(parents=True)
     if not SHARED_DATA.is_dir():
         from rnafold.demo import write_demo_data
 
-        write_demo_data(folder, num_train=20, num_test=3)
+        write_demo_data(folder, num_train=20, num_test=2)
         return False
     rows = _read(SHARED_DATA / "train_sequences.csv")
     names = [r["target_id"] for r in rows if 12 <= len(r["sequence"]) <= 40 and r["temporal_cutoff"] < "2022-01-01"][
         :24
     ]
     validation = _shortest(SHARED_DATA / "validation_sequences.csv", 2)
-    tests = validation if part == 1 else _shortest(SHARED_DATA / "part2" / "test_sequences.csv", 3, several_chains=True)
+    tests = validation[:1] if part == 1 else _shortest(SHARED_DATA / "part2" / "test_sequences.csv", 2, True)
     source = SHARED_DATA if part == 1 else SHARED_DATA / "part2"
     _filter(SHARED_DATA / "train_sequences.csv", folder / "train_sequences.csv", names)
     _filter(SHARED_DATA / "train_labels.csv", folder / "train_labels.csv", names)

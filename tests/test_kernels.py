@@ -2,17 +2,22 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import kaggle_emulation as emulation
 import pytest
+import yaml
 from filelock import FileLock
+from safetensors.torch import save_file
 
 from rnafold.kaggle.staging import FIELDS, read_metadata, read_notebook, read_parameters
+from rnafold.model.network import build_network
+from rnafold.settings import resolve_config
 from rnafold.submission import check_submission, list_defects, read_submission
 from rnafold.training.metrics import read_metrics
 
@@ -31,6 +36,8 @@ TRAINING = [
     "data.cutoff=2022-01-01",
     "data.validation=file",
     "data.jobs=1",
+    # so short that the planner takes the run for a trial, which is not worth tracing
+    "data.crop_length=64",
 ]
 
 
@@ -139,16 +146,11 @@ def test_training_stopped_by_its_deadline_goes_on_from_its_own_output_and_ends(
     assert (second / "run" / "best.safetensors").is_file()
 
 
-def _write_weights(kaggle: Kaggle, path: Path) -> None:
+def _write_weights(path: Path) -> None:
     """Weights of an untrained minimal network, with the metadata that `train` writes."""
-    script = (
-        "import json, sys; from dataclasses import asdict; from safetensors.torch import save_file;"
-        "from rnafold.model.network import build_network; from rnafold.settings import resolve_config;"
-        "model = resolve_config('cpu', 'minimal').model;"
-        "save_file(dict(build_network(model).state_dict()), sys.argv[1],"
-        " metadata={'rnafold': json.dumps({'model': asdict(model), 'validation_tm_score': 0.1})})"
-    )
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True, cwd=emulation.CHECKOUT)
+    model = resolve_config("cpu", "minimal").model
+    text = json.dumps({"model": asdict(model), "validation_tm_score": 0.1})
+    save_file(dict(build_network(model).state_dict()), path, metadata={"rnafold": text})
 
 
 @pytest.mark.slow
@@ -161,7 +163,7 @@ def test_prediction_offline_leaves_a_file_that_is_valid_against_the_mounted_samp
     slug = "stanford-rna-3d-folding" + ("-2" if part == 2 else "")
     emulation.mount(inputs, scheme, "competition", slug, tmp_path / "data")
     bundle = emulation.mount(inputs, scheme, "dataset", "rnafold-bundle", kaggle.bundle)
-    _write_weights(kaggle, bundle / "best.safetensors")
+    _write_weights(bundle / "best.safetensors")
     emulation.make_read_only(inputs)
     done = emulation.run_notebook(
         kaggle.python,
@@ -195,3 +197,41 @@ def test_a_kernel_without_its_dataset_says_what_to_attach(kaggle: Kaggle, tmp_pa
     done = emulation.run_notebook(kaggle.python, notebook, inputs, tmp_path / "working", ["GPU=cpu"])
     assert done.returncode == 1
     assert "attach the dataset" in done.stdout
+
+
+def _find_python_312() -> str | None:
+    """A Python 3.12, Kaggle's version, wherever this machine has one."""
+    places = [os.environ.get("PYTHON312"), shutil.which("python3.12")]
+    places += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python3.12"))]
+    for place in places:
+        if place is None:
+            continue
+        done = subprocess.run([place, "--version"], capture_output=True, text=True, check=False)
+        if done.returncode == 0 and "3.12." in done.stdout:
+            return place
+    return None
+
+
+def test_the_bundle_installs_on_python_312_without_index_and_compiles(kaggle: Kaggle, tmp_path: Path) -> None:
+    """The wheels that are not for one Python alone; torch and what needs it stay out of this test."""
+    python = _find_python_312()
+    if python is None:
+        pytest.skip("no Python 3.12 here; set PYTHON312 to the path of one")
+    subprocess.run([python, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True)
+    own = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(own), "install", "--quiet", "--no-index", "--no-deps"]
+    packages = ["rnafold-kit", "accelerate", "safetensors"]
+    subprocess.run([*pip, "--find-links", str(kaggle.bundle), *packages], check=True, cwd=tmp_path)
+    site = next((tmp_path / "venv" / "lib").glob("python3.12/site-packages"))
+    # the command line reads YAML, whose package also works without its compiled part
+    (tmp_path / "yaml").symlink_to(Path(yaml.__file__).parent)
+    commands = (
+        ["-W", "error", "-m", "compileall", "-q", str(site / "rnafold")],
+        ["-m", "rnafold", "--version"],
+        ["-m", "rnafold", "kaggle", "push", "--help"],
+        ["-c", "import safetensors, rnafold; print(rnafold.__file__)"],
+    )
+    for command in commands:
+        done = subprocess.run([str(own), *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(str(site))
