@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,6 +169,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
     from rnafold.prediction import GATE_CONFIRMATION, PredictOptions, predict_submission
 
     if arguments.deadline_minutes is not None and arguments.deadline_minutes <= 0:
@@ -184,6 +186,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             templates=tuple(arguments.templates),
             slots=arguments.slots,
             gated=arguments.no_date_gate is None,
+            began=began,
             deadline_minutes=arguments.deadline_minutes,
             msa_folders=tuple(arguments.msa),
             cache=arguments.cache,

@@ -9,5 +9,9 @@ class InputError(ValueError):
     """
 
 
+class OutOfTime(Exception):  # noqa: N818 - raised by an alarm, not a fault
+    """A piece of work used up its time."""
+
+
 class ConfigError(InputError):
     """A configuration key or value is wrong; the message names file, key and, for a near miss, the key meant."""

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from rnafold.assembly import assemble
 from rnafold.data.competition import read_targets
-from rnafold.errors import InputError
+from rnafold.errors import InputError, OutOfTime
 from rnafold.structure import Target
 from rnafold.submission import Sample, read_sample, write_submission
 from rnafold.submission.rows import NUM_CONFORMATIONS
@@ -29,12 +29,10 @@ log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
 # The file is rewritten after a target if the last writing is older than this.
 WRITE_EVERY_SECONDS = 20.0
+# What a target costs besides its length, in residues: short ones need their searches too.
+EFFORT_OF_ANY_TARGET = 100
 # Share of the deadline kept for the last writing, and the least of it.
 RESERVE_SHARE, RESERVE_SECONDS = 0.03, 3.0
-
-
-class OutOfTime(Exception):  # noqa: N818 - raised by the alarm, not a fault
-    """A target used up its time."""
 
 
 @dataclass(slots=True)
@@ -152,10 +150,10 @@ def run_targets(
 
 
 def _share(waiting: Sequence[Target], left: float | None) -> float | None:
-    """Seconds for the first of the waiting targets: its part of the time left by length to the power 1.5."""
+    """Seconds for the first of the waiting targets: its part of the time left, by length and a constant."""
     if left is None:
         return None
-    effort = [t.length**1.5 for t in waiting]
+    effort = [t.length + EFFORT_OF_ANY_TARGET for t in waiting]
     return float(max(left, 0.0) * effort[0] / sum(effort))
 
 
@@ -165,16 +163,21 @@ def _require_valid(coords: FloatArray, target: Target) -> None:
 
 
 def predict(
-    test: Path, sample_path: Path, out: Path, build_solver: Callable[[], Solver], deadline_seconds: float | None
+    test: Path,
+    sample_path: Path,
+    out: Path,
+    build_solver: Callable[[], Solver],
+    deadline_seconds: float | None,
+    began: float,
 ) -> tuple[Outcome, Mapping[str, int]]:
     """Reads targets and sample, solves them and writes `out`; returns what happened and counts of origins.
 
-    `build_solver` is called after the first valid file is written, and its time counts.
+    `build_solver` is called after the first valid file is written, and its time counts. `began` is the time.monotonic()
+    from which the deadline runs: the start of the command, so that loading libraries counts too.
 
     Raises:
         InputError: the test or sample file is malformed or they do not match; what `build_solver` refuses.
     """
-    began = time.monotonic()
     sample = read_sample(sample_path)
     targets = match_targets(read_targets(test), sample, test, sample_path)
     write_submission(out, sample, {t.target_id: build_fallback(t) for t in targets})

@@ -1,7 +1,8 @@
 """`predict`: what the user asked for put together, and one line about what came of it."""
 
 import logging
-from dataclasses import dataclass, replace
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rnafold.errors import InputError
@@ -41,6 +42,7 @@ class PredictOptions:
     seed: int = 0
     recycles: int | None = None
     gated: bool = True
+    began: float = field(default_factory=time.monotonic)
 
 
 def build_solver(options: PredictOptions) -> CandidateSolver:
@@ -81,7 +83,9 @@ def predict_submission(options: PredictOptions) -> Outcome:
         raise InputError(f"{options.out}: the folder {options.out.parent} does not exist")
     seed_everything(options.seed)
     seconds = None if options.deadline_minutes is None else options.deadline_minutes * 60.0
-    outcome, counts = predict(options.test, options.sample, options.out, lambda: build_solver(options), seconds)
+    outcome, counts = predict(
+        options.test, options.sample, options.out, lambda: build_solver(options), seconds, options.began
+    )
     made = ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items())) or "none"
     log.info("%s: %d targets in %.1f s; predictions: %s", options.out, len(outcome.origins), outcome.seconds, made)
     for names, what in ((list(outcome.failed), "failed and fell back"), (outcome.skipped, "were out of time")):

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from rnafold.errors import OutOfTime
 from rnafold.features.build import build_example
-from rnafold.folding import fold_example
+from rnafold.folding import MAX_WHOLE, fold_example
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.slots import SlotsConfig, pick_five
 from rnafold.structure import Candidate, Pairing, Target
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
 # Part of a target's time for templates and assemblies; the network refines within the rest.
 BUILDING_SHARE = 0.6
+# The choice of five takes the rest of the time after this share.
+REFINED_BY = 0.85
 # So many starts are refined; fewer of a long target, whose passes cost most.
 MOST_REFINED, LEAST_REFINED, RESIDUES_REFINED = 8, 2, 2400
 
@@ -41,6 +44,7 @@ class CandidateSolver:
         device: where the network runs.
         gated: False switches the date gate off, which leaks.
         before: date for targets without a temporal cutoff.
+        seconds_per_effort: of the last refinement, by residues x residues seen at once; foretells the next.
     """
 
     features: FeatureSource
@@ -52,6 +56,7 @@ class CandidateSolver:
     device: str = "cpu"
     gated: bool = True
     before: datetime.date | None = None
+    seconds_per_effort: float = 0.0
 
     def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
         """Predictions (5, L, 3) of a target within about `seconds`, and where each comes from."""
@@ -63,7 +68,7 @@ class CandidateSolver:
         share = BUILDING_SHARE if self.network is not None else 0.9
         candidates = build_candidates(target, pairing, self.sources, gate, budget_seconds=share * left, seed=self.seed)
         if self.network is not None:
-            candidates = [*candidates, *self.refine(target, pairing, candidates, began + 0.95 * seconds)]
+            candidates = [*candidates, *self.refine(target, pairing, candidates, began + REFINED_BY * seconds)]
         jury = self.sources.usable_jury(gate)
         picked = pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed)
         return np.stack([c.coords for c in picked]), tuple(c.origin for c in picked)
@@ -79,17 +84,30 @@ class CandidateSolver:
         assert self.network is not None
         profile, scores = self.features.alignment(target)
         refined: list[Candidate] = []
-        for start in self._starts(candidates):
-            if refined and time.monotonic() > stop:
-                break
-            example = build_example(
-                target, pairing, start.coords, start_confidence=start.confidence, profile=profile, covariation=scores
+        effort = target.length * min(target.length, MAX_WHOLE)
+        try:
+            for start in self._starts(candidates):
+                began = time.monotonic()
+                if began + self.seconds_per_effort * effort > stop:
+                    break
+                example = build_example(
+                    target,
+                    pairing,
+                    start.coords,
+                    start_confidence=start.confidence,
+                    profile=profile,
+                    covariation=scores,
+                )
+                fold = fold_example(self.network, example, self.recycles, self.device)
+                # a network without a head of its own is taken to reach what its start does
+                confidence = fold.expected_tm or start.confidence
+                note = f"from {start.origin} {start.note}"
+                refined.append(Candidate(coords=fold.coords, origin="network", confidence=confidence, note=note))
+                self.seconds_per_effort = (time.monotonic() - began) / effort
+        except OutOfTime:
+            log.info(
+                "%s: out of time after %d refinements; the candidates so far stand", target.target_id, len(refined)
             )
-            fold = fold_example(self.network, example, self.recycles, self.device)
-            # a network without a head of its own is taken to reach what its start does
-            confidence = fold.expected_tm or start.confidence
-            note = f"from {start.origin} {start.note}"
-            refined.append(Candidate(coords=fold.coords, origin="network", confidence=confidence, note=note))
         return refined
 
     def _starts(self, candidates: Sequence[Candidate]) -> list[Candidate]:
