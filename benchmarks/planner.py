@@ -1,4 +1,5 @@
 """Predicted against real peak memory of the trainer's own step on this CPU: `python benchmarks/planner.py memory`.
+`python benchmarks/planner.py brief` prints the brief's four cards at its batches and 1,200 residues.
 
 The real figure is the sum of the CPU allocator's events (torch.profiler, profile_memory) in one optimizer step of
 rnafold.training.loop.Trainer, added to what is held before it. Nothing is scaled or fitted.
@@ -17,11 +18,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rnafold.features.batch import Batch
+from rnafold.planner.memory import TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.records import TraceKey
 from rnafold.planner.trace import build_batch, record
 from rnafold.settings import resolve_config
 from rnafold.training.loop import Meter, Trainer
 from rnafold.training.schedule import TimeBudget
+
+STORE = TraceStore()
 
 
 class NoExamples:
@@ -100,6 +104,40 @@ def compare_memory(models: list[str], lengths: list[int], batch: int) -> float:
     return worst
 
 
+# The brief's micro batch on each of its cards, and what it says that takes (GB, in two places).
+BRIEF = {
+    "v100": (48, "20-25 and ~3"),
+    "p100": (24, "12-14 and 1.5"),
+    "t4": (16, "10-12 and 1"),
+    "k80": (12, "8-10 and 0.8"),
+}
+
+
+def print_brief(models: list[str], length: int) -> None:
+    """Prints predicted memory of the brief's cards at its batches, naive and memory-efficient attention."""
+    print(
+        f"| card | batch | brief, GB | model | naive, GiB | memory-efficient, GiB | card, GiB | largest batch |\n{'|---' * 8}|"
+    )
+    for gpu, (batch, claim) in BRIEF.items():
+        for model in models:
+            cells, largest = [], []
+            for kernel in ("math", "memory_efficient"):
+                # a K80 has no memory-efficient kernel: what it would take is shown all the same
+                config = resolve_config(gpu if gpu != "k80" else "p100", model, [f"train.attention={kernel}"])
+                if gpu == "k80":
+                    config = resolve_config("k80", model)
+                key = dataclasses.replace(trace_key(config, length), attention=kernel)
+                trace = STORE.get(key)
+                estimate = estimate_memory(trace, config.hardware, config.train, batch, 48 // batch)
+                cells.append(f"{estimate.peak_gib:.1f}")
+                largest.append(str(largest_micro_batch(trace, config.hardware, config.train, 256)))
+            total = f"{config.hardware.memory.total_gib:.1f}"
+            print(
+                f"| {gpu} | {batch} | {claim} | {model} | {' | '.join(cells)} | {total} | {' / '.join(largest)} |",
+                flush=True,
+            )
+
+
 def main(argv: list[str]) -> None:
     """Parses and prints."""
     if argv[:1] == ["real"]:
@@ -107,13 +145,16 @@ def main(argv: list[str]) -> None:
         print(measure_real_peak(argv[1], argv[2], *map(int, argv[3:])))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("memory",))
+    parser.add_argument("what", choices=("memory", "brief"))
     parser.add_argument("--models", nargs="+", default=["minimal", "base", "large", "plain"])
     parser.add_argument("--lengths", nargs="+", type=int, default=[64, 128, 256])
     parser.add_argument("--batch", type=int, default=2)
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
+    if arguments.what == "brief":
+        print_brief(arguments.models, 1200)
+        return
     worst = compare_memory(arguments.models, arguments.lengths, arguments.batch)
     print(f"largest error {worst:.2%}")
 

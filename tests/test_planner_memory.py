@@ -37,9 +37,22 @@ def config_of(gpu: str, *overrides: str) -> Config:
     return resolve_config(gpu, "minimal", ["data.crop_length=48", *overrides])
 
 
+VARIANTS = {
+    "fp32 math": ("train.precision=fp32", "train.attention=math"),
+    "fp16 math": ("train.attention=math",),
+    "fp16": (),
+    "fp16 recomputed": ("train.gradient_checkpointing=true",),
+}
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> TraceStore:
-    return TraceStore(tmp_path_factory.mktemp("planner"))
+    found = TraceStore(tmp_path_factory.mktemp("planner"))
+    # all traces of these tests at once: one process instead of one for each
+    keys = [trace_key(config_of("v100", *more), 48) for more in VARIANTS.values()]
+    found.request([*keys, trace_key(config_of("t4"), 96), trace_key(config_of("t4"), 96, "predict")])
+    found.wait()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +145,7 @@ def test_a_trace_survives_its_cache(cpu_trace: Trace, tmp_path: Path) -> None:
 
 
 def test_mixed_precision_and_the_efficient_kernel_take_less(store: TraceStore) -> None:
-    configs = {
-        "fp32 math": config_of("v100", "train.precision=fp32", "train.attention=math"),
-        "fp16 math": config_of("v100", "train.attention=math"),
-        "fp16": config_of("v100"),
-        "fp16 recomputed": config_of("v100", "train.gradient_checkpointing=true"),
-    }
-    store.request([trace_key(c, 48) for c in configs.values()])
+    configs = {name: config_of("v100", *more) for name, more in VARIANTS.items()}
     peaks = {name: store.get(trace_key(c, 48)).peak(16).total_bytes for name, c in configs.items()}
     assert peaks["fp32 math"] > peaks["fp16 math"] > peaks["fp16"] > peaks["fp16 recomputed"]
 

@@ -16,9 +16,9 @@ from rnafold.planner.hours import default_machine
 from rnafold.planner.load import pad
 from rnafold.planner.measurements import Measurement, model_name, settings_name
 from rnafold.settings import Config
-from rnafold.training.dataset import FeatureSource, TrainingExamples, build_start, prediction_example
+from rnafold.training.dataset import FeatureSource, TrainingExamples, prediction_example
 from rnafold.training.loop import Meter, Trainer
-from rnafold.training.run import choose_entries
+from rnafold.training.run import build_examples, choose_entries
 from rnafold.training.schedule import TimeBudget
 
 log = logging.getLogger(__name__)
@@ -50,17 +50,17 @@ def calibrate(config: Config, data: Path, budget_seconds: float = 300.0) -> Cali
     features = FeatureSource(config.data, entries.msa_folders)
     reading = time.monotonic() - began
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
+    build_examples(entries, features, config)
     # once more, with the cache warm, as every later run finds it
     began = time.monotonic()
     features = FeatureSource(config.data, entries.msa_folders)
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
-    starts = [build_start(e.target, features.pairings[e.target.target_id], 0) for e in entries.validation]
+    examples, starts = build_examples(entries, features, config)
     validation = [
         (entry, prediction_example(entry.target, features, start, confidence))
         for entry, (start, confidence) in zip(entries.validation, starts)
     ]
     preparation = reading + time.monotonic() - began
-    examples = TrainingExamples(entries.train, features, config.train.seed)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, examples, validation, Path(folder), TimeBudget(None))
         machine = default_machine(config)

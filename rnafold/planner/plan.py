@@ -118,7 +118,7 @@ def build_plan(request: Request, store: TraceStore) -> Plan:
     )
     choices = [_choose(name, request, model, runs, cards) for name, runs, cards in _ways(config)]
     fitting = [c for c in choices if c.memory.fits]
-    chosen = min(fitting or choices, key=lambda c: c.hours_per_run)
+    chosen = _favoured(fitting or choices, request.state)
     largest = largest_micro_batch(trace, _one_card(config, chosen.cards).hardware, config.train, MOST_MICRO_BATCH)
     reasons, suggestion = [], ""
     if not chosen.memory.fits:
@@ -166,6 +166,14 @@ def build_plan(request: Request, store: TraceStore) -> Plan:
         notes=tuple(_notes(request, chosen)),
         prediction=prediction,
     )
+
+
+def _favoured(choices: Sequence[Choice], state: QuotaState | None) -> Choice:
+    """The way with the fewest hours a run, among those that the hours left can pay; else the shortest."""
+    payable = [c for c in choices if state is None or c.hours.expected <= state.left]
+    if payable:
+        return min(payable, key=lambda c: c.hours_per_run)
+    return min(choices, key=lambda c: c.hours.expected)
 
 
 def _ways(config: Config) -> list[tuple[str, int, int]]:
