@@ -97,10 +97,8 @@ def compare_memory(models: list[str], lengths: list[int], batch: int) -> float:
                     error = predicted / real - 1
                     worst = max(worst, abs(error))
                     cells = (model, precision, length, f"{batch} x {micro_batches}")
-                    print(
-                        f"| {' | '.join(map(str, cells))} | {real / 2**20:.2f} | {predicted / 2**20:.2f} | {error:+.2%} |",
-                        flush=True,
-                    )
+                    figures = f"{real / 2**20:.2f} | {predicted / 2**20:.2f} | {error:+.2%}"
+                    print(f"| {' | '.join(map(str, cells))} | {figures} |", flush=True)
     return worst
 
 
@@ -115,9 +113,17 @@ BRIEF = {
 
 def print_brief(models: list[str], length: int) -> None:
     """Prints predicted memory of the brief's cards at its batches, naive and memory-efficient attention."""
-    print(
-        f"| card | batch | brief, GB | model | naive, GiB | memory-efficient, GiB | card, GiB | largest batch |\n{'|---' * 8}|"
+    names = (
+        "card",
+        "batch",
+        "brief (GB)",
+        "model",
+        "naive (GiB)",
+        "memory-efficient (GiB)",
+        "card (GiB)",
+        "largest batch",
     )
+    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
     for gpu, (batch, claim) in BRIEF.items():
         for model in models:
             cells, largest = [], []
