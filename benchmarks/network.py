@@ -80,16 +80,17 @@ def measure(
         tm = score(entry, base)
         tally.add("kit without network, five", max(tm))
         tally.add("kit without network, first", tm[0])
-        starts = solver._starts(made)
+        rated = solver.rate(made, pairing, jury)
+        starts = solver._starts(rated)
         start_tm = score(entry, starts)
         tally.add("starts of the network, first", start_tm[0])
         for name, network in networks.items():
             solver.network = network  # type: ignore[assignment]
-            refined = solver.refine(target, pairing, made, np.inf)
+            refined = solver.refine(target, pairing, rated, np.inf)
             refined_tm = score(entry, refined)
             tally.add(f"{name}: network alone, first", refined_tm[0])
             tally.add(f"{name}: mean gain over the starts", float(np.mean(refined_tm) - np.mean(start_tm)))
-            five = pick_five(target, [*made, *refined], slots, pairing=pairing, jury=jury)
+            five = pick_five(target, [*rated, *refined], slots, pairing=pairing)
             tally.add(f"{name}: kit with network, five", max(score(entry, five)))
             tally.expected += [c.confidence for c in refined]
             tally.reached += list(refined_tm)

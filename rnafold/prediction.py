@@ -53,7 +53,8 @@ def build_solver(options: PredictOptions) -> CandidateSolver:
     """
     gpu, _ = resolve_gpu(options.gpu)
     device = load_gpu(gpu).hardware.device_type
-    slots = load_slots(find_slots(options.slots))
+    # whoever names weights wants to see them at work; by default the network has no slot (submission/slots.yaml)
+    slots = load_slots(find_slots(options.slots or ("mixed" if options.weights else None)))
     weights = (options.weights or find_shipped_weights()) if options.use_network else None
     network, recycles = None, 0
     if weights is None:

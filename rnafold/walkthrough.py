@@ -22,17 +22,17 @@ from rnafold.training.run import train_model
 log = logging.getLogger(__name__)
 # Chosen so that the demo takes under three minutes on two cores.
 SETTINGS = (
-    "train.epochs=30",
+    "train.epochs=20",
     "train.patience=0",
     "train.warmup_epochs=1",
     "train.evaluate_every_epochs=5",
     "train.checkpoint_every_epochs=10",
     "train.log_every_steps=5",
-    "train.learning_rate=2e-3",
+    "train.learning_rate=3e-3",
     "train.lr_rule=fixed",
     "data.cutoff=2022-01-01",
     "data.validation=file",
-    "data.start_noise=1.0",
+    "data.start_noise=0.2",
 )
 
 
@@ -59,6 +59,7 @@ def run_demo(out: Path, seed: int) -> int:
             sample=data / "sample_submission.csv",
             out=submission,
             weights=run / "best.safetensors",
+            templates=(data,),
             cache=out / "cache",
             gpu="cpu",
             seed=seed,
