@@ -100,7 +100,9 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="folder with labelled sequences (train_*.csv) or structure files to take templates and loops from",
     )
     predict.add_argument(
-        "--slots", metavar="NAME_OR_FILE", help="which source fills the five: default, mixed (with --weights), network, template, assembly, or a file"
+        "--slots",
+        metavar="NAME_OR_FILE",
+        help="which source fills the five: default, mixed (with --weights), network, template, assembly, or a file",
     )
     predict.add_argument("--no-network", action="store_true", help="leave the network out")
     predict.add_argument(

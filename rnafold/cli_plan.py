@@ -22,7 +22,6 @@ from rnafold.planner.quota import (
 
 EXIT_DONE, EXIT_DOES_NOT_FIT = 0, 1
 DEFAULT_LEDGER = Path("runs") / LEDGER_FILE
-DEFAULT_PLANNER_CACHE = Path(".cache/rnafold/planner")
 
 
 def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,7 +40,9 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     plan.add_argument("--calibrate", action="store_true", help="measure step times on this machine first (minutes)")
     plan.add_argument("--workload", metavar="NAME", help="another job: a file in configs/workloads, set by --set")
     plan.add_argument("--ledger", type=Path, default=DEFAULT_LEDGER, metavar="FILE", help=f"default: {DEFAULT_LEDGER}")
-    plan.add_argument("--cache", type=Path, default=DEFAULT_PLANNER_CACHE, metavar="DIR", help="traces, measurements")
+    plan.add_argument(
+        "--cache", type=Path, metavar="DIR", help="traces, measurements (default: where `train` keeps them, data.cache)"
+    )
     plan.add_argument("--offline", action="store_true", help="do not ask Kaggle for the quota")
     plan.add_argument("--json", action="store_true", help="print JSON")
     plan.add_argument(
@@ -81,6 +82,7 @@ def _plan_run(arguments: argparse.Namespace, overrides: list[str], rules: QuotaR
     from rnafold.planner.measurements import read_measurements
     from rnafold.planner.memory import TraceStore
     from rnafold.planner.plan import Request, build_plan, needed_traces
+    from rnafold.planner.records import PLANNER_FOLDER
     from rnafold.planner.show import format_plan, plan_to_json
     from rnafold.settings import resolve_config
 
@@ -92,6 +94,7 @@ def _plan_run(arguments: argparse.Namespace, overrides: list[str], rules: QuotaR
     config = resolve_config(gpu, arguments.model, overrides)
     if arguments.examples < 1:
         raise InputError(f"--examples {arguments.examples}: expected 1 or more")
+    arguments.cache = arguments.cache or Path(config.data.cache) / PLANNER_FOLDER
     store = TraceStore(arguments.cache)
     if arguments.calibrate:
         _calibrate(arguments, gpu, overrides)
@@ -137,9 +140,11 @@ def _plan_matrix(arguments: argparse.Namespace, overrides: list[str], rules: Quo
     from rnafold.planner.matrix import build_matrix, format_matrix, matrix_to_json
     from rnafold.planner.measurements import read_measurements
     from rnafold.planner.memory import TraceStore
+    from rnafold.planner.records import PLANNER_FOLDER
     from rnafold.settings import resolve_config
 
     config = resolve_config("cpu", "base", [o for o in overrides if o.startswith("data.")])
+    arguments.cache = arguments.cache or Path(config.data.cache) / PLANNER_FOLDER
     if arguments.data is None:
         load = assume_load(config, arguments.examples)
     else:

@@ -204,12 +204,16 @@ def resolve_config(
     Args:
         gpu: stem of a file in configs/gpu.
         model: stem of a file in configs/model.
-        overrides: texts such as "train.epochs=3".
+        overrides: texts such as "train.epochs=3". A learning rate among them is used as it is: without a rule of its
+            own it sets `train.lr_rule=fixed`.
         base: further sections between the files and the overrides, such as the demo's.
 
     Raises:
         ConfigError: an unknown name or key, a missing key, a wrong type or value.
     """
+    named = {text.split("=", 1)[0].strip() for text in overrides}
+    if "train.learning_rate" in named and "train.lr_rule" not in named:
+        overrides = [*overrides, "train.lr_rule=fixed"]  # or the rate that the user typed would be without effect
     machine = load_named("gpu", gpu)
     sections = Section({"hardware": machine["hardware"], "train": machine["run"], "model": load_named("model", model)})
     return build(Config, apply_overrides(merge(sections, base or {}), overrides), f"--gpu {gpu} --model {model}")

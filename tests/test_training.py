@@ -267,6 +267,34 @@ def test_a_development_split_is_younger_and_of_other_clusters(demo: Path) -> Non
     assert all(e.target.cutoff > newest for e in entries.validation)
 
 
+def test_loader_processes_change_nothing(demo: Path, tmp_path: Path) -> None:
+    for workers in (0, 2):
+        train_model(configure(demo, f"train.loader_workers={workers}"), demo / "data", tmp_path / str(workers))
+    assert (tmp_path / "0" / "best.safetensors").read_bytes() == (tmp_path / "2" / "best.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("model", ["minimal", "plain"])
+def test_bf16_and_candidate_starts_train_with_finite_losses(demo: Path, tmp_path: Path, model: str) -> None:
+    small = [x for x in TINY if not x.startswith("model.pair")] + ["model.width=32"]
+    overrides = small if model == "plain" else TINY
+    extra = ["train.precision=bf16", "data.start=candidates", "data.max_entries=8", "train.epochs=1"]
+    config = resolve_config("cpu", model, [*overrides, f"data.cache={demo / 'cache'}", *extra])
+    assert train_model(config, demo / "data", tmp_path / "run").finished == "epochs"
+    assert all(r["skipped_steps"] == 0 and 0 < r["loss"] < 50 for r in train_records(tmp_path / "run"))
+
+
+def test_a_learning_rate_from_the_user_is_used_and_the_rules_are_printed(
+    demo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configure(demo, "train.learning_rate=3.3e-4", "train.epochs=1")
+    assert config.train.lr_rule == "fixed"
+    with caplog.at_level("INFO"):
+        train_model(config, demo / "data", tmp_path / "run")
+    # no warm-up: the first step has the full rate
+    assert train_records(tmp_path / "run")[0]["learning_rate"] == pytest.approx(3.3e-4)
+    assert all(rule in caplog.text for rule in ("linear", "sqrt", "fixed"))
+
+
 @pytest.mark.slow
 def test_two_processes_train_like_one(demo: Path, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.cache={demo / 'cache'}", "model.dropout=0.0", "loss.distance.weight=0",

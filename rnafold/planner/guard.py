@@ -19,7 +19,7 @@ from rnafold.planner.measurements import append_measurements, measurements_of_ru
 from rnafold.planner.memory import MemoryEstimate, TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.plan import MOST_MICRO_BATCH, Plan, Request, build_plan, first_checkpoint_hours, suggest_change
 from rnafold.planner.quota import load_rules, state_of_ledger
-from rnafold.planner.records import load_trace
+from rnafold.planner.records import PLANNER_FOLDER, load_trace
 from rnafold.planner.show import format_hours, plan_to_json
 from rnafold.run_config import count_accumulation
 from rnafold.settings import Config
@@ -38,7 +38,7 @@ class RunGuard:
     def __init__(self, config: Config, out: Path, *, force: bool = False) -> None:
         self.config, self.out, self.force = config, out, force
         self.is_main = int(os.environ.get("RANK", "0")) == 0
-        self.cache = Path(config.data.cache) / "planner"
+        self.cache = Path(config.data.cache) / PLANNER_FOLDER
         self.store = TraceStore(self.cache)
         self.rules = load_rules()
         self.ledger_path = out.parent / LEDGER_FILE

@@ -26,6 +26,8 @@ DTYPES = ("fp32", "fp16", "bf16")
 CUDA_BLOCK = 512
 _ARRAYS = ("num_parameters", "fixed_bytes", "example_bytes", "tags", "events", "event_phases", "operations")
 # Whatever these files say shapes a step, so a cached trace is good only as long as they do not change.
+# Below data.cache: traces and measured steps, of `plan` and of `train` alike.
+PLANNER_FOLDER = "planner"
 _SOURCES = ("model/layers.py", "model/network.py", "losses.py", "features/batch.py", "features/build.py", "planner")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
@@ -105,6 +106,8 @@ class Trainer:
     ) -> None:
         self.config, self.examples, self.validation, self.out, self.budget = config, examples, validation, out, budget
         train = config.train
+        # Accelerate keeps the precision of the first run of a process and refuses another; the process group stays
+        AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             mixed_precision=MIXED_PRECISION[train.precision],
             cpu=config.hardware.device_type == "cpu",

@@ -21,6 +21,7 @@ from rnafold.errors import InputError
 from rnafold.planner.guard import RunGuard
 from rnafold.planner.load import load_of_targets
 from rnafold.report import write_report
+from rnafold.run_config import count_accumulation, describe_learning_rates
 from rnafold.settings import Config, DataConfig, load_config
 from rnafold.structure import Entry
 from rnafold.training import machine
@@ -155,6 +156,12 @@ def write_summary(
     write_atomically(out / "run.json", json.dumps(summary, indent=1))
 
 
+def describe_rates(config: Config, num_ranks: int) -> str:
+    """What each learning-rate rule would give for this run's batch."""
+    train = config.train
+    return describe_learning_rates(train, train.micro_batch, count_accumulation(train, num_ranks), num_ranks)
+
+
 def train_model(
     config: Config,
     data: Path,
@@ -200,6 +207,7 @@ def train_model(
         baselines = evaluate_baselines(entries.validation, [s for s, _ in starts])
         write_summary(out, entries, baselines, preparation_seconds, config)
         log.info("%s", trainer.describe())
+        log.info("%s", describe_rates(config, trainer.num_ranks))
         log.info(
             "validation: %d targets; TM-score of zeros %.3f, straight lines %.3f, start structures %.3f",
             len(validation),
