@@ -154,7 +154,9 @@ def _write_weights(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "part", "rerun"), [("flat", 1, "1"), ("nested", 2, "")], ids=["part1", "part2"])
+@pytest.mark.parametrize(
+    ("scheme", "part", "rerun"), [("flat", 1, "1"), ("nested", 2, ""), ("nested", 1, ""), ("flat", 2, "1")]
+)
 def test_prediction_offline_leaves_a_file_that_is_valid_against_the_mounted_sample(
     kaggle: Kaggle, tmp_path: Path, scheme: str, part: int, rerun: str
 ) -> None:
