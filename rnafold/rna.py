@@ -59,15 +59,6 @@ def canonical_pair_matrix() -> npt.NDArray[np.bool_]:
     return matrix
 
 
-def pair_distance_matrix() -> npt.NDArray[np.float64]:
-    """(5, 5) ideal C1'-C1' distance in Å of a pair of tokens; 10.5 where the pair is not canonical."""
-    matrix = np.full((NUM_TOKENS, NUM_TOKENS), 10.5)
-    for pair, (mean, _) in PAIR_DISTANCE.items():
-        first, second = _TOKEN[pair[0]], _TOKEN[pair[1]]
-        matrix[first, second] = matrix[second, first] = mean
-    return matrix
-
-
 def parse_dot_bracket(text: str) -> IntArray:
     """Partner index (L,) of each residue, -1 where unpaired. Knows () [] {} <> and Aa .. Ee for pseudoknots.
 

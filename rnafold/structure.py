@@ -5,7 +5,7 @@ Shape letters: L residues, A atoms (one a residue today: C1'), N alignment rows.
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -151,17 +151,6 @@ class Finding:
     row: int
     column: str
     message: str
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of events by name, for lines such as "3 targets fell back"."""
-
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, name: str, amount: int = 1) -> None:
-        """Count `amount` more of `name`."""
-        self.counts[name] = self.counts.get(name, 0) + amount
 
 
 def parse_stoichiometry(text: str) -> list[tuple[str, int]]:

@@ -110,3 +110,20 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
     assert len(seen) == len({e.target.sequence for e in grouped}), "the second time everything came from the cache"
     assert all(np.array_equal(made[k].coords, again[k].coords) for k in made)
     assert all((np.diff(s.confidence) <= 0).all() for s in made.values())
+
+
+def test_alignments_give_profiles_from_the_cache_and_covariation(entries: list[Entry], tmp_path: Path) -> None:
+    target = entries[0].target
+    (tmp_path / "MSA").mkdir()
+    rows = [target.sequence, "G" + target.sequence[1:], "-" + target.sequence[1:]]
+    text = "".join(f">{k}\n{row}\n" for k, row in enumerate(rows))
+    (tmp_path / "MSA" / f"{target.target_id}.MSA.fasta").write_text(text)
+    features = FeatureSource(DataConfig(cache=str(tmp_path / "cache"), jobs=1), [tmp_path])
+    features.prepare([target, entries[1].target])
+    profile, scores = features.alignment(target)
+    assert profile is not None and scores is not None
+    # a column without variation is all one letter; the gap of row 3 takes weight from the first column alone
+    assert profile[1].max() == pytest.approx(1.0) and profile[0, 5] > 0.1
+    assert scores.shape == (target.length, target.length)
+    assert list((tmp_path / "cache").glob("*.profile.npz"))
+    assert features.alignment(entries[1].target) == (None, None)

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 from rnafold.errors import ConfigError
 from rnafold.hardware import load_gpus
@@ -357,8 +356,3 @@ def _notes(request: Request, chosen: Choice) -> Sequence[str]:
         wheel = config.hardware.torch_wheel
         notes.append(f"the last torch with kernels for this card is {wheel.last_release} ({wheel.cuda})")
     return notes
-
-
-def plan_path(folder: Path) -> Path:
-    """Where a run keeps its plan."""
-    return folder / "plan.json"

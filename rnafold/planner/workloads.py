@@ -12,7 +12,6 @@ from rnafold.planner.formulas import Value, evaluate
 
 GB_PER_GIB = 1.073741824
 # Facts about a card that formulas may use; those without a card take the values of this one.
-GPU_NAMES = ("gpu_memory_gb", "gpu_fp32_tflops", "gpu_fp16_tflops", "gpu_bandwidth_gb_per_s")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from rnafold.structure import FloatArray
 # Okabe and Ito's colours, told apart by every kind of colour vision; "var(--..)" is filled in from the page's style.
 BLUE, ORANGE, GREEN, RED, PURPLE = "#2f6fb5", "#e08a00", "#00916a", "#d1495b", "#9457a8"
 PREDICTION_COLORS: Final = (BLUE, ORANGE, GREEN, RED, PURPLE)
-SOFT, FAINT = "var(--soft)", "var(--faint)"
+SOFT = "var(--soft)"
 # Keys of a "train" record that are no loss term.
 _NOT_TERMS: Final = frozenset(
     {

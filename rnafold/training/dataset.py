@@ -12,7 +12,7 @@ from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.features.build import Example, build_example, crop_example
-from rnafold.features.msa import build_profile, covariation, find_msa, read_msa
+from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
 from rnafold.settings import DataConfig
 from rnafold.structure import Entry, Pairing, Structure, Target
@@ -39,20 +39,22 @@ class FeatureSource:
         self.config = config
         self.msa_folders = tuple(msa_folders) if config.msa else ()
         self.pairings: dict[str, Pairing] = {}
+        self.profiles: dict[str, npt.NDArray[np.float32]] = {}
 
     def prepare(self, targets: Sequence[Target]) -> None:
-        """Computes the pairings of `targets` in parallel, with a progress bar; what the cache holds is read."""
+        """Computes pairings and profiles of `targets` in parallel, with a progress bar; what is cached is read."""
         cache = PairingCache(Path(self.config.cache), self.config.pairing_samples, msa_folders=self.msa_folders)
         missing = [t for t in targets if t.target_id not in self.pairings]
         self.pairings.update(cache.compute(missing, jobs=self.config.jobs))
+        profiles = ProfileCache(self.config.cache, self.msa_folders)
+        self.profiles.update(profiles.compute(missing, jobs=self.config.jobs))
 
     def alignment(self, target: Target) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
-        """Profile (L, 6) and covariation (L, L) of a target's alignment, None for both without one."""
-        path = find_msa(self.msa_folders, target.target_id) if self.msa_folders else None
+        """Profile (L, 6) and covariation (L, L) of a prepared target's alignment, None for both without one."""
+        path = find_msa(self.msa_folders, target.target_id)
         if path is None:
             return None, None
-        msa = read_msa(path, target)
-        return build_profile(msa), covariation(msa)
+        return self.profiles[target.target_id], covariation(read_msa(path, target))
 
 
 class TrainingExamples(Dataset[Example]):
