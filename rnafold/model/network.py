@@ -14,15 +14,16 @@ from torch.utils.checkpoint import checkpoint
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers
-from rnafold.model.heads import Judge, PairHeads, measure_agreement
+from rnafold.model.heads import Judge, PairHeads, measure_agreement, tm_scale
 from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
 # Distances beyond this carry no restraint; the same bound clamps the restraint loss.
 RESTRAINT_MAXIMUM = 60.0
-# Change of a distance and shift of a residue in Å for one unit of their heads.
-DISTANCE_STEP, SHIFT_STEP = 10.0, 10.0
+# Change of a distance and shift of a residue for one unit of their heads, in units of the metric's d0: fractions of an
+# Å move a short target's TM-score, and an optimizer's first steps must not exceed that. Least d0 in Å.
+DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
 # Steps toward the predicted distances before those that carry gradient: whole helices move slowly. A rate below 1
 # keeps every step stable: the largest eigenvalue of a weighted graph Laplacian, normalised by its diagonal, is 2.
 WARM_STEPS = 16
@@ -134,11 +135,12 @@ class Relaxation(nn.Module):
         other candidates, plus a change.
         """
         raw = self.restraint(self.norm_pair(pair)).float()
-        shift = SHIFT_STEP * self.shift(self.norm_single(single)).float()
+        scale = tm_scale(mask.sum(1)).clamp_min(LEAST_SCALE)[:, None, None]
+        shift = SHIFT_STEP * scale * self.shift(self.norm_single(single)).float()
         with torch.autocast(coords.device.type, enabled=False):
             raw = raw + raw.transpose(1, 2)
             present = layers.measure_distances(coords)
-            distances = present + DISTANCE_STEP * raw[..., 0]
+            distances = present + DISTANCE_STEP * scale * raw[..., 0]
             for channel, (mean, sure) in zip((2, 4), consensus[1:]):
                 distances = distances + raw[..., channel] * (mean - present) * (sure > 0)
             distances = distances.clamp_min(2.0)
