@@ -15,12 +15,19 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "report",
         help="one HTML page about a run: curves, targets, 3D views",
         description="Writes one self-contained HTML file that opens offline. With a submission and its labels the page "
-        "has each target's scores, its predictions superposed on the reference, errors and contacts.",
+        "has each target's scores, its predictions superposed on the reference, errors and contacts, and expected "
+        "against achieved TM-scores.",
     )
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     report.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the run folder")
     report.add_argument("--submission", type=Path, metavar="CSV", help="predictions to score and draw (with --labels)")
     report.add_argument("--labels", type=Path, metavar="CSV", help="labels of the submission's targets")
+    report.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="expected scores as `predict` wrote them (default: SUBMISSION.predictions.json, where it lies there)",
+    )
     report.add_argument(
         "--targets",
         nargs="+",
@@ -52,11 +59,14 @@ def _report(arguments: argparse.Namespace) -> int:
         raise InputError("--submission and --labels go together: found one without the other")
     if arguments.targets and arguments.submission is None:
         raise InputError("--targets: needs --submission and --labels, there is nothing to draw without them")
+    if arguments.predictions is not None and arguments.submission is None:
+        raise InputError("--predictions: needs --submission and --labels, there is nothing to compare without them")
     path = write_report(
         arguments.run,
         arguments.out,
         arguments.submission,
         arguments.labels,
+        predictions=arguments.predictions,
         targets=arguments.targets,
         mode=arguments.mode,
     )

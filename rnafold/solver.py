@@ -6,9 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from rnafold.errors import OutOfTime
 from rnafold.features.build import build_example
 from rnafold.folding import MAX_WHOLE, fold_example
@@ -23,7 +20,6 @@ from rnafold.templates.sources import Sources
 from rnafold.training.dataset import FeatureSource
 
 log = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float64]
 # Part of a target's time for templates and assemblies; the network refines within the rest.
 BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
@@ -60,8 +56,8 @@ class CandidateSolver:
     before: datetime.date | None = None
     seconds_per_effort: float = 0.0
 
-    def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
-        """Predictions (5, L, 3) of a target within about `seconds`, and where each comes from."""
+    def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
+        """The five candidates of a target to submit, within about `seconds`."""
         began = time.monotonic()
         self.features.prepare([target])
         pairing = self.features.pairings[target.target_id]
@@ -73,8 +69,7 @@ class CandidateSolver:
         if self.network is not None:
             candidates, jury = self.rate(candidates, pairing, jury), None
             candidates += self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
-        picked = pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed)
-        return np.stack([c.coords for c in picked]), tuple(c.origin for c in picked)
+        return tuple(pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed))
 
     def rate(self, candidates: list[Candidate], pairing: Pairing, jury: Ranker | None) -> list[Candidate]:
         """The candidates with the jury's confidences, so that a refinement is rated as its start is."""
