@@ -12,7 +12,9 @@ from rnafold.report.sections import Section, write_grid, write_section
 from rnafold.structure import Score
 from rnafold.submission import PredictionRecord
 
-_COLORS: Final = {"template": BLUE, "assembly": ORANGE, "network": GREEN}
+# Of each origin: the colour of its dots, and the key of the page's style that has the same one.
+_COLORS: Final = {"template": (BLUE, "blue"), "assembly": (ORANGE, "orange"), "network": (GREEN, "correct")}
+_OTHER: Final = (PURPLE, "")
 _HEIGHT: Final = 400
 _LEAST_TOP: Final = 0.2
 
@@ -40,7 +42,7 @@ def write_reliability(
     lead = (
         '<p class="lead">The expected TM-score of each prediction, by which the five are chosen, against what it '
         "reached. On the dotted line they agree; below it predictions were trusted too much, above it too little."
-        f"{rest}</p>"
+        f"{rest} {_write_keys(pairs)}</p>"
     )
     body = lead + write_grid(figures, "wide") + _write_table(pairs, reliability)
     return write_section("reliability", _describe(reliability), body), figures
@@ -66,17 +68,13 @@ def _layout(top: float, expected: str, achieved: str) -> dict[str, Any]:
         "xaxis": {**axis, "title": {"text": expected}},
         "yaxis": {**axis, "title": {"text": achieved}},
         "hovermode": "closest",
-        "showlegend": True,
-        "legend": {
-            "x": 0.01, "y": 0.99, "xanchor": "left", "yanchor": "top", "bgcolor": "rgba(0,0,0,0)", "itemclick": False,
-            "itemdoubleclick": False,
-        },
-    }  # fmt: skip
+        "showlegend": False,
+    }
 
 
 def _draw_diagonal(top: float) -> dict[str, Any]:
     return {
-        "type": "scatter", "mode": "lines", "x": [0, top], "y": [0, top], "hoverinfo": "skip", "showlegend": False,
+        "type": "scatter", "mode": "lines", "x": [0, top], "y": [0, top], "hoverinfo": "skip",
         "line": {"color": SOFT, "dash": "dot", "width": 1.2},
     }  # fmt: skip
 
@@ -88,11 +86,11 @@ def _draw_pairs(pairs: Sequence[Pair], top: float) -> Figure:
         own = [pair for pair in pairs if pair.origin == origin]
         data.append(
             {
-                "type": "scatter", "mode": "markers", "name": f"{origin} ({len(own)})",
+                "type": "scatter", "mode": "markers", "name": origin,
                 "x": [round(pair.expected, 4) for pair in own], "y": [round(pair.achieved, 4) for pair in own],
                 "text": [f"{pair.target_id}, prediction {pair.prediction}" for pair in own],
                 "hovertemplate": "%{text}<br>expected %{x:.3f}, achieved %{y:.3f}<extra></extra>",
-                "marker": {"color": _COLORS.get(origin, PURPLE), "size": 8, "opacity": 0.7},
+                "marker": {"color": _COLORS.get(origin, _OTHER)[0], "size": 8, "opacity": 0.7},
             }
         )  # fmt: skip
     note = "A dot a prediction, coloured by where it comes from."
@@ -109,10 +107,10 @@ def _draw_bins(reliability: Reliability, top: float) -> Figure:
     data = [_draw_diagonal(top)]
     data.append(
         {
-            "type": "scatter", "mode": "lines+markers+text", "name": "mean and standard error", "showlegend": False,
+            "type": "scatter", "mode": "lines+markers+text", "name": "mean and standard error", "cliponaxis": False,
             "x": [round(entry.expected, 4) for entry in bins], "y": [round(entry.achieved, 4) for entry in bins],
             "text": [str(entry.count) for entry in bins], "textposition": "bottom right",
-            "textfont": {"color": "var(--ink)", "size": 12},
+            "textfont": {"color": SOFT, "size": 12},
             "error_y": {
                 "type": "data", "array": [round(entry.standard_error or 0.0, 4) for entry in bins], "color": SOFT,
                 "thickness": 1.2, "width": 4,
@@ -133,6 +131,13 @@ def _order_origins(pairs: Sequence[Pair]) -> list[str]:
     """The origins that occur, the most frequent first."""
     origins = [pair.origin for pair in pairs]
     return sorted(set(origins), key=lambda origin: (-origins.count(origin), origin))
+
+
+def _write_keys(pairs: Sequence[Pair]) -> str:
+    return " ".join(
+        f'<span class="key {_COLORS.get(origin, _OTHER)[1]}">{escape(origin)}</span>'
+        for origin in _order_origins(pairs)
+    )
 
 
 def _write_table(pairs: Sequence[Pair], total: Reliability) -> str:
