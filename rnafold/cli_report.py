@@ -1,4 +1,4 @@
-"""The commands `report` and `export`: what people look at, in the browser and in ChimeraX or PyMOL."""
+"""The commands `report`, `export` and `card`: what people look at, in the browser, in ChimeraX or PyMOL, as text."""
 
 import argparse
 import logging
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds both commands to the parser."""
+    """Adds the three commands to the parser."""
     report = commands.add_parser(
         "report",
         help="one HTML page about a run: curves, targets, 3D views",
@@ -50,6 +50,16 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     export.add_argument("--format", choices=("pdb", "mmcif"), default="mmcif", help="default: mmcif")
     export.add_argument("--labels", type=Path, metavar="CSV", help="superpose on the reference, B-factor = error in Å")
     export.set_defaults(call=_export)
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a run's weights",
+        description="Writes a Markdown page: what the network is, its data, seed, the commands that reproduce it, "
+        "training curve, results by target, limits, sha256 and versions. Every file of the run must be there.",
+    )
+    card.add_argument("--run", required=True, type=Path, metavar="RUN", help="a run folder with best.safetensors")
+    card.add_argument("--results", required=True, type=Path, metavar="FILE", help="benchmarks/network.py --json FILE")
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: best.md in the run folder")
+    card.set_defaults(call=_card)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -71,6 +81,13 @@ def _report(arguments: argparse.Namespace) -> int:
         mode=arguments.mode,
     )
     print(f"{path}: written ({path.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from rnafold.model_card import write_card
+
+    print(f"{write_card(arguments.run, arguments.results, arguments.out)}: written")
     return 0
 
 
