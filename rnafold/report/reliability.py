@@ -152,8 +152,8 @@ def _write_table(pairs: Sequence[Pair], total: Reliability) -> str:
     names = ("origin", "predictions", "mean expected", "mean achieved", "difference", "mean absolute error", "r")
     head = "".join(f"<th class='{'num' if k else ''}'>{name}</th>" for k, name in enumerate(names))
     return (
-        f"<table class='plain' id='reliability-table'><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<div class='scroll'><table id='reliability-table'><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
