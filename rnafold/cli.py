@@ -134,6 +134,12 @@ def _add_score(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     score.add_argument("--mode", choices=("exact", "fast"), default="exact", help="part2's search (default: exact)")
     score.add_argument("--usalign", type=Path, metavar="PATH", help="US-align, for part1 (default: $USALIGN)")
     score.add_argument("--versus", type=Path, metavar="CSV", help="a second submission, compared target by target")
+    score.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="expected scores as `predict` wrote them (default: SUBMISSION.predictions.json, where it lies there)",
+    )
     score.add_argument("--json", action="store_true", help="print JSON instead of a table")
     score.set_defaults(call=_score)
 
@@ -223,14 +229,22 @@ def _score(arguments: argparse.Namespace) -> int:
         os.environ.setdefault(name, "1")
     from rnafold import scorecard
     from rnafold.judging import score_submission
+    from rnafold.submission import find_records, records_path
 
+    if arguments.versus is not None and arguments.predictions is not None:
+        raise InputError("--predictions: has no place in a comparison of two submissions (--versus)")
     options = {"metric": arguments.metric, "mode": arguments.mode, "usalign": arguments.usalign}
+    records, why = (
+        (None, "") if arguments.versus is not None else find_records(arguments.submission, arguments.predictions)
+    )
     scores = score_submission(arguments.submission, arguments.labels, **options)
     if arguments.versus is None:
+        if why and records_path(arguments.submission).is_file():
+            logging.warning("left out: %s", why)
         if arguments.json:
-            print(json.dumps(scorecard.build_json(scores, arguments.metric)))
+            print(json.dumps(scorecard.build_json(scores, arguments.metric, records=records)))
         else:
-            print(scorecard.format_table(scores, arguments.metric))
+            print(scorecard.format_table(scores, arguments.metric, records=records))
         return EXIT_DONE
     others = score_submission(arguments.versus, arguments.labels, **options)
     comparison = scorecard.compare(scores, others)

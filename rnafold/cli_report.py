@@ -1,4 +1,4 @@
-"""The commands `report` and `export`: what people look at, in the browser and in ChimeraX or PyMOL."""
+"""The commands `report`, `export` and `card`: what people look at, in the browser, in ChimeraX or PyMOL, as text."""
 
 import argparse
 import logging
@@ -10,17 +10,24 @@ log = logging.getLogger(__name__)
 
 
 def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Adds both commands to the parser."""
+    """Adds the three commands to the parser."""
     report = commands.add_parser(
         "report",
         help="one HTML page about a run: curves, targets, 3D views",
         description="Writes one self-contained HTML file that opens offline. With a submission and its labels the page "
-        "has each target's scores, its predictions superposed on the reference, errors and contacts.",
+        "has each target's scores, its predictions superposed on the reference, errors and contacts, and expected "
+        "against achieved TM-scores.",
     )
     report.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     report.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the run folder")
     report.add_argument("--submission", type=Path, metavar="CSV", help="predictions to score and draw (with --labels)")
     report.add_argument("--labels", type=Path, metavar="CSV", help="labels of the submission's targets")
+    report.add_argument(
+        "--predictions",
+        type=Path,
+        metavar="FILE",
+        help="expected scores as `predict` wrote them (default: SUBMISSION.predictions.json, where it lies there)",
+    )
     report.add_argument(
         "--targets",
         nargs="+",
@@ -43,6 +50,16 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     export.add_argument("--format", choices=("pdb", "mmcif"), default="mmcif", help="default: mmcif")
     export.add_argument("--labels", type=Path, metavar="CSV", help="superpose on the reference, B-factor = error in Å")
     export.set_defaults(call=_export)
+    card = commands.add_parser(
+        "card",
+        help="write the model card of a run's weights",
+        description="Writes a Markdown page: what the network is, its data, seed, the commands that reproduce it, "
+        "training curve, results by target, limits, sha256 and versions. Every file of the run must be there.",
+    )
+    card.add_argument("--run", required=True, type=Path, metavar="RUN", help="a run folder with best.safetensors")
+    card.add_argument("--results", required=True, type=Path, metavar="FILE", help="benchmarks/network.py --json FILE")
+    card.add_argument("--out", type=Path, metavar="FILE", help="default: best.md in the run folder")
+    card.set_defaults(call=_card)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -52,15 +69,25 @@ def _report(arguments: argparse.Namespace) -> int:
         raise InputError("--submission and --labels go together: found one without the other")
     if arguments.targets and arguments.submission is None:
         raise InputError("--targets: needs --submission and --labels, there is nothing to draw without them")
+    if arguments.predictions is not None and arguments.submission is None:
+        raise InputError("--predictions: needs --submission and --labels, there is nothing to compare without them")
     path = write_report(
         arguments.run,
         arguments.out,
         arguments.submission,
         arguments.labels,
+        predictions=arguments.predictions,
         targets=arguments.targets,
         mode=arguments.mode,
     )
     print(f"{path}: written ({path.stat().st_size / 2**20:.1f} MiB)")
+    return 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from rnafold.model_card import write_card
+
+    print(f"{write_card(arguments.run, arguments.results, arguments.out)}: written")
     return 0
 
 

@@ -21,8 +21,9 @@ from tqdm import tqdm
 from rnafold.assembly import assemble
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError, OutOfTime
-from rnafold.structure import Target
+from rnafold.structure import Candidate, Target
 from rnafold.submission import Sample, read_sample, write_submission
+from rnafold.submission.provenance import PredictionRecord, describe_candidates, describe_fallback, write_records
 from rnafold.submission.rows import NUM_CONFORMATIONS
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,17 @@ RESERVE_SHARE, RESERVE_SECONDS = 0.03, 3.0
 
 @dataclass(slots=True)
 class Outcome:
-    """What happened: origins of the predictions, targets that fell back with the reason, and the seconds used."""
+    """What happened: records of the predictions, targets that fell back with the reason, and the seconds used."""
 
-    origins: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    records: dict[str, tuple[PredictionRecord, ...]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def origins(self) -> dict[str, tuple[str, ...]]:
+        """Where the five predictions of each solved target come from."""
+        return {target_id: tuple(record.origin for record in rows) for target_id, rows in self.records.items()}
 
 
 def match_targets(targets: Sequence[Target], sample: Sample, test_path: Path, sample_path: Path) -> list[Target]:
@@ -89,7 +95,7 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-Solver = Callable[[Target, float], tuple[FloatArray, tuple[str, ...]]]
+Solver = Callable[[Target, float], Sequence[Candidate]]
 
 
 def run_targets(
@@ -103,18 +109,20 @@ def run_targets(
 ) -> Outcome:
     """Solves targets from short to long until the deadline; `out` is a valid file from the first second on.
 
+    Beside it lies the record of where each prediction comes from (rnafold.submission.provenance).
+
     Args:
         targets: as in the sample.
         sample: rows and order of the file.
         out: the submission.
-        solve: (target, seconds) -> predictions (5, L, 3) and their origins; may raise anything.
+        solve: (target, seconds) -> the five candidates to submit; may raise anything.
         deadline_seconds: from now; None means no limit.
         clock: seconds.
     """
     began = clock()
     outcome = Outcome()
     predictions = {t.target_id: build_fallback(t) for t in targets}
-    write_submission(out, sample, predictions)
+    _write(out, sample, predictions, outcome)
     written = clock()
     log.info("%s: a valid file of fallback structures is written; now improving %d targets", out, len(targets))
     usable = None
@@ -132,21 +140,32 @@ def run_targets(
             # the limit is hard: twice the share, but never beyond what is left
             left = None if usable is None else usable - (clock() - began)
             with time_limit(1e7 if budget is None or left is None else min(2.0 * budget + 1.0, left)):
-                coords, origins = solve(target, 1e7 if budget is None else budget)
+                picked = solve(target, 1e7 if budget is None else budget)
+            coords = np.stack([candidate.coords for candidate in picked])
             _require_valid(coords, target)
             predictions[target.target_id] = coords
-            outcome.origins[target.target_id] = origins
+            outcome.records[target.target_id] = describe_candidates(target.target_id, picked)
             dirty = True
         except Exception as error:
             outcome.failed[target.target_id] = f"{type(error).__name__}: {error}"
             log.warning("%s: falls back to a plain strand", target.target_id, exc_info=True)
         if dirty and clock() - written > WRITE_EVERY_SECONDS:
-            write_submission(out, sample, predictions)
+            _write(out, sample, predictions, outcome)
             written, dirty = clock(), False
     if dirty:
-        write_submission(out, sample, predictions)
+        _write(out, sample, predictions, outcome)
     outcome.seconds = clock() - began
     return outcome
+
+
+def _write(out: Path, sample: Sample, predictions: Mapping[str, FloatArray], outcome: Outcome) -> None:
+    """The submission, then its record; a record that cannot be written costs a line in the log, never the file."""
+    write_submission(out, sample, predictions)
+    records = {name: outcome.records.get(name) or describe_fallback(name) for name in sample.groups}
+    try:
+        write_records(out, records)
+    except (InputError, OSError) as error:
+        log.warning("no record of expected scores beside the submission: %s", error)
 
 
 def _share(waiting: Sequence[Target], left: float | None) -> float | None:

@@ -1,13 +1,15 @@
 """The score report: a table a target, the mean with its bootstrap interval, two submissions side by side, JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from rnafold.errors import InputError
+from rnafold.reliability import build_reliability_json, format_reliability, measure_reliability, pair_scores
 from rnafold.structure import FloatArray, Score
+from rnafold.submission.provenance import PredictionRecord
 
 _NUM_RESAMPLES: Final = 10_000
 _LEVEL: Final = 0.95
@@ -65,13 +67,19 @@ def average_scores(scores: Sequence[Score]) -> float:
     return float(np.mean([score.best for score in scores]))
 
 
-def build_json(scores: Sequence[Score], metric: str, seed: int = 0) -> dict[str, Any]:
+Records = Mapping[str, Sequence[PredictionRecord]]
+
+
+def build_json(scores: Sequence[Score], metric: str, seed: int = 0, records: Records | None = None) -> dict[str, Any]:
     """`{"metric", "mean", "interval", "targets": {id: {"length", "tm", "best", "reference"}}}`; no interval is null.
 
+    With `records` each target has "expected" (null: nothing was expected) and "origin" beside "tm", and the whole
+    "reliability": {"count", "correlation", "mean_absolute_error", "bias", "bins"}.
+
     Raises:
-        InputError: no target.
+        InputError: no target, or records that do not match.
     """
-    return {
+    found: dict[str, Any] = {
         "metric": metric,
         "mean": average_scores(scores),
         "interval": _finite_interval(bootstrap_interval([score.best for score in scores], seed)),
@@ -85,15 +93,21 @@ def build_json(scores: Sequence[Score], metric: str, seed: int = 0) -> dict[str,
             for score in scores
         },
     }
+    if records is not None:
+        found["reliability"] = build_reliability_json(measure_reliability(pair_scores(scores, records)))
+        for target_id, entry in found["targets"].items():
+            entry["expected"] = [record.confidence for record in records[target_id]]
+            entry["origin"] = [record.origin for record in records[target_id]]
+    return found
 
 
-def format_table(scores: Sequence[Score], metric: str = "part2", seed: int = 0) -> str:
-    """The table people read: a row a target, then the mean and its interval.
+def format_table(scores: Sequence[Score], metric: str = "part2", seed: int = 0, records: Records | None = None) -> str:
+    """The table people read: a row a target, then the mean and its interval, and with `records` how far to trust them.
 
     The winning prediction of a row carries a star; `ref` is the 1-based reference it was reached on.
 
     Raises:
-        InputError: no target.
+        InputError: no target, or records that do not match.
     """
     mean = average_scores(scores)
     width = max(len("target"), *(len(score.target_id) for score in scores))
@@ -110,6 +124,8 @@ def format_table(scores: Sequence[Score], metric: str = "part2", seed: int = 0) 
     lines.append("-" * len(header))
     interval = _format_interval(bootstrap_interval([score.best for score in scores], seed))
     lines.append(f"mean of {len(scores)} targets ({metric}): {mean:.5f}, {interval}")
+    reliability = None if records is None else measure_reliability(pair_scores(scores, records))
+    lines += [] if reliability is None else [format_reliability(reliability)]
     return "\n".join(lines)
 
 

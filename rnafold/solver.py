@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, build_example, choose_others
@@ -23,7 +22,6 @@ from rnafold.templates.sources import Sources
 from rnafold.training.dataset import FeatureSource
 
 log = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float64]
 # Part of a target's time for templates and assemblies; the network refines within the rest.
 BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
@@ -64,8 +62,8 @@ class CandidateSolver:
     before: datetime.date | None = None
     seconds_per_effort: float = 0.0
 
-    def __call__(self, target: Target, seconds: float) -> tuple[FloatArray, tuple[str, ...]]:
-        """Predictions (5, L, 3) of a target within about `seconds`, and where each comes from."""
+    def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
+        """The five candidates of a target to submit, within about `seconds`."""
         began = time.monotonic()
         self.features.prepare([target])
         pairing = self.features.pairings[target.target_id]
@@ -78,8 +76,7 @@ class CandidateSolver:
             candidates, jury = self.rate(candidates, pairing, jury), None
             judged, refined = self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
             candidates = [*judged, *refined]
-        picked = pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed)
-        return np.stack([c.coords for c in picked]), tuple(c.origin for c in picked)
+        return tuple(pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed))
 
     def rate(self, candidates: list[Candidate], pairing: Pairing, jury: Ranker | None) -> list[Candidate]:
         """The candidates with the jury's confidences, so that a refinement is rated as its start is."""

@@ -12,10 +12,20 @@ FLOORS = {
     0: ["errors", "rna", "geometry"],
     1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings", "shipped"],
     2: ["demo", "data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
-    + ["features.pair_choice", "scoring", "scorecard", "submission", "judging", "export"],
+    + [
+        "features.pair_choice",
+        "scoring",
+        "scorecard",
+        "reliability",
+        "submission",
+        "judging",
+        "export",
+        "reproduction",
+    ],
     3: ["templates", "assembly", "slots", "features.build", "features.batch"],
     4: ["model", "losses", "folding", "weights"],
-    5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"],
+    5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"]
+    + ["model_card", "card_text"],
     6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "walkthrough", "__main__", ""],
 }
 DOORS = {

@@ -72,8 +72,8 @@ def test_train_predict_check_and_score_follow_each_other(
     code, out, _ = run(capsys, "score", submission, demo / "test_labels.csv", "--json")
     scores = json.loads(out)
     assert code == 0
-    assert set(scores) == {"metric", "mean", "interval", "targets"}
-    assert len(scores["targets"]["DX001"]["tm"]) == 5
+    assert set(scores) == {"metric", "mean", "interval", "targets", "reliability"}
+    assert [len(scores["targets"]["DX001"][name]) for name in ("tm", "expected", "origin")] == [5, 5, 5]
     code, out, _ = run(capsys, "score", submission, demo / "test_labels.csv", "--versus", submission)
     assert code == 0 and "0.00000" in out
 

@@ -14,7 +14,8 @@ from rnafold.folding import fold_example, join_chunks
 from rnafold.model.network import build_network
 from rnafold.predict import build_fallback, match_targets, run_targets
 from rnafold.settings import resolve_config
-from rnafold.submission import check_submission, list_defects, read_sample, read_submission
+from rnafold.structure import Candidate
+from rnafold.submission import check_submission, find_records, list_defects, read_sample, read_submission, records_path
 
 
 @pytest.fixture
@@ -26,7 +27,11 @@ def job(tmp_path: Path):  # type: ignore[no-untyped-def]
 
 
 def solve_well(target, seconds):  # type: ignore[no-untyped-def]
-    return np.cumsum(np.ones((5, target.length, 3)), axis=1), ("network",) * 5
+    return candidates(np.cumsum(np.ones((5, target.length, 3)), axis=1))
+
+
+def candidates(coords):  # type: ignore[no-untyped-def]
+    return [Candidate(coords=c, origin="network", confidence=0.5 - k / 10, note="n") for k, c in enumerate(coords)]
 
 
 def test_the_file_is_valid_before_the_first_target_is_solved(job) -> None:  # type: ignore[no-untyped-def]
@@ -57,7 +62,7 @@ def test_a_fault_in_one_target_costs_that_target_only(job, fault, caplog) -> Non
     out, sample_path, sample, targets = job
 
     def solve(target, seconds):  # type: ignore[no-untyped-def]
-        return (fault(), ("network",) * 5) if target.target_id == "DX003" else solve_well(target, seconds)
+        return candidates(fault()) if target.target_id == "DX003" else solve_well(target, seconds)
 
     outcome = run_targets(targets, sample, out, solve, deadline_seconds=None)
     assert list(outcome.failed) == ["DX003"]
@@ -66,6 +71,19 @@ def test_a_fault_in_one_target_costs_that_target_only(job, fault, caplog) -> Non
     fallback = build_fallback(next(t for t in targets if t.target_id == "DX003"))
     assert np.allclose(read_submission(out).predictions("DX003"), fallback, atol=1e-3)
     assert "Traceback" in caplog.text
+    records, why = find_records(out)
+    assert records is not None and why == ""
+    assert [r.confidence for r in records["DX001"]] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1])
+    assert {(r.origin, r.confidence) for r in records["DX003"]} == {("fallback", None)}
+
+
+def test_a_record_that_cannot_be_written_costs_a_log_line_and_not_the_submission(job, caplog) -> None:  # type: ignore[no-untyped-def]
+    out, sample_path, sample, targets = job
+    records_path(out).mkdir()
+    outcome = run_targets(targets, sample, out, solve_well, deadline_seconds=None)
+    assert len(outcome.origins) == 6
+    assert list_defects(check_submission(out, sample_path)) == []
+    assert "no record of expected scores" in caplog.text
 
 
 def test_a_target_that_hangs_is_interrupted_and_the_rest_still_gets_its_turn(job) -> None:  # type: ignore[no-untyped-def]

@@ -28,7 +28,7 @@ from rnafold.report.structures import (
     superpose_result,
 )
 from rnafold.structure import Chain, Score, structure_from_points, whole_chain
-from rnafold.submission import COLUMNS
+from rnafold.submission import COLUMNS, PredictionRecord, write_records
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CONFIG = "model:\n  name: minimal\ntrain:\n  seed: 7\nhardware:\n  name: any CPU\n  memory:\n    total_gib: 8.0\n"
@@ -132,7 +132,9 @@ def full_page(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     plan = {"hours": {"expected": 1.0, "low": 0.8, "high": 1.3, "parts": {"steps": 0.9}}, "memory": {"peak_gib": 0.5}}
     run = write_run(folder / "long", full_records(), plan)
-    return write_report(run, folder / "report.html", *write_submission(folder))
+    submission, labels = write_submission(folder)
+    write_expectations(submission, [[0.9, 0.7, 0.5, 0.3, 0.1]] * 3)
+    return write_report(run, folder / "report.html", submission, labels)
 
 
 def test_the_page_holds_plotly_once_and_loads_nothing(full_page: Path):
@@ -180,11 +182,90 @@ def test_headings_say_what_was_found(full_page: Path):
     headings = read_headings(full_page.read_text(encoding="utf-8"))
     assert headings[0].startswith("Mean TM-score 1.000 over 3 targets, from")
     assert headings[1] == "The best predictions keep 100 % of the contacts of these 3 targets"
-    assert headings[2] == "Validation TM-score reached 0.400, above every baseline (start structures 0.300)"
-    assert headings[3] == "2 of 2 loss terms fell"
-    assert headings[4].endswith("2 steps skipped")
+    assert headings[2].startswith("Expected TM-scores are 0.") and headings[2].endswith(" over 15 predictions")
+    assert headings[3] == "Validation TM-score reached 0.400, above every baseline (start structures 0.300)"
+    assert headings[4] == "2 of 2 loss terms fell"
+    assert headings[5].endswith("2 steps skipped")
     # 205 steps x 18 s = 3690 s = 1.025 h
-    assert headings[5] == "Took 1.02 h against 1 h planned: inside the planned range"
+    assert headings[6] == "Took 1.02 h against 1 h planned: inside the planned range"
+
+
+def write_expectations(submission: Path, expected: list[list[float | None]]) -> Path:
+    """Records beside a submission, a list a target: the first two predictions templates, the others assemblies."""
+    records = {
+        f"T{k}": tuple(
+            PredictionRecord(
+                target_id=f"T{k}",
+                prediction=number,
+                origin="fallback" if value is None else "template" if number <= 2 else "assembly",
+                confidence=value,
+            )
+            for number, value in enumerate(row, start=1)
+        )
+        for k, row in enumerate(expected, start=1)
+    }
+    return write_records(submission, records)
+
+
+def read_reliability(page: str) -> tuple[str, str, dict]:
+    found = re.search(r'<section id="reliability"><h2>(.*?)</h2>(.*?)</section>', page, re.DOTALL)
+    assert found
+    return found.group(1), found.group(2), {figure["id"]: figure for figure in read_data(page)["figures"]}
+
+
+def test_expected_scores_stand_against_achieved_ones_with_r_error_and_bins(tmp_path: Path):
+    submission, labels = write_submission(tmp_path)
+    achieved = [result.score.tm for result in collect_results(submission, labels)]
+    # expected 0.05 too high or too low in turns, so that the mean absolute error is 0.05 and the bias that of 7 of 13
+    signs = iter([1, -1] * 7)
+    expected = [
+        [None if (k, n) in ((1, 4), (2, 4)) else tm for n, tm in enumerate(row)] for k, row in enumerate(achieved)
+    ]
+    shifted = [[None if tm is None else min(max(tm + 0.05 * next(signs), 0.01), 1.0) for tm in row] for row in expected]
+    write_expectations(submission, shifted)
+    page = write_report(write_run(tmp_path / "a", []), None, submission, labels).read_text(encoding="utf-8")
+    pairs = [(e, a) for row, other in zip(shifted, achieved) for e, a in zip(row, other) if e is not None]
+    r = np.corrcoef(np.array(pairs).T)[0, 1]
+    error = np.mean([abs(e - a) for e, a in pairs])
+    heading, body, figures = read_reliability(page)
+    assert heading == f"Expected TM-scores are {error:.3f} off on average (r {r:.2f}) over 13 predictions"
+    assert "2 predictions of which nothing was expected are left out" in body
+    dots = figures["plot-reliability-predictions"]["data"]
+    assert [(trace.get("name"), len(trace["x"])) for trace in dots[1:]] == [("assembly", 7), ("template", 6)]
+    bins = figures["plot-reliability-bins"]["data"][1]
+    tenths: dict[int, list[tuple[float, float]]] = {}
+    for e, a in pairs:
+        tenths.setdefault(min(int(e * 10), 9), []).append((e, a))
+    assert bins["text"] == [str(len(tenths[k])) for k in sorted(tenths)]
+    assert bins["x"] == pytest.approx([np.mean([e for e, _ in tenths[k]]) for k in sorted(tenths)], abs=1e-4)
+    assert bins["y"] == pytest.approx([np.mean([a for _, a in tenths[k]]) for k in sorted(tenths)], abs=1e-4)
+    rows = re.findall(r"<tr><td>(\w+)</td><td class='num'>(\d+)</td>", body)
+    assert rows == [("assembly", "7"), ("template", "6"), ("all", "13")]
+
+
+def test_a_missing_or_stale_record_is_one_line_in_the_report_and_refused_where_asked_for(tmp_path: Path, capsys):
+    submission, labels = write_submission(tmp_path)
+    run = write_run(tmp_path / "a", [])
+    heading, body, _ = read_reliability(write_report(run, None, submission, labels).read_text(encoding="utf-8"))
+    assert heading == "No expected TM-scores" and "submission.predictions.json: no such file" in body
+    path = write_expectations(submission, [[0.5] * 5] * 3)
+    submission.write_text(submission.read_text() + "\n")
+    heading, body, figures = read_reliability(write_report(run, None, submission, labels).read_text(encoding="utf-8"))
+    assert heading == "No expected TM-scores" and "changed or written again since" in body and body.count("<p") == 1
+    assert "plot-reliability-bins" not in figures
+    files = ["--submission", str(submission), "--labels", str(labels), "--predictions", str(path)]
+    assert main(["report", str(run), *files]) == 2
+    assert main(["report", str(run), "--predictions", str(path)]) == 2
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == 2
+    assert "changed or written again" in messages[0] and "needs --submission and --labels" in messages[1]
+
+
+def test_plain_strands_alone_give_no_reliability_plot(tmp_path: Path):
+    submission, labels = write_submission(tmp_path)
+    write_expectations(submission, [[None] * 5] * 3)
+    page = write_report(write_run(tmp_path / "a", []), None, submission, labels).read_text(encoding="utf-8")
+    assert "nothing was expected of any" in read_reliability(page)[1]
 
 
 def test_a_run_without_a_plan_says_so_and_one_without_records_shows_the_plan(tmp_path: Path):

@@ -48,14 +48,15 @@ def make_solver(entries: list[Entry], tmp_path: Path, slots: str = "default", ne
 def test_a_slots_name_decides_where_the_five_come_from(entries: list[Entry], tmp_path: Path, slots: str) -> None:
     # the youngest entry may see the eight older ones
     target = entries[-1].target
-    coords, origins = make_solver(entries, tmp_path, slots)(target, 60.0)
-    assert coords.shape == (5, target.length, 3) and np.isfinite(coords).all()
-    assert set(origins) == {slots}
+    picked = make_solver(entries, tmp_path, slots)(target, 60.0)
+    assert len(picked) == 5
+    assert all(c.coords.shape == (target.length, 3) and np.isfinite(c.coords).all() for c in picked)
+    assert {c.origin for c in picked} == {slots}
 
 
 def test_without_a_network_and_a_library_assemblies_remain(entries: list[Entry], tmp_path: Path) -> None:
-    _, origins = make_solver([], tmp_path, network=False)(entries[0].target, 60.0)
-    assert set(origins) == {"assembly"}
+    picked = make_solver([], tmp_path, network=False)(entries[0].target, 60.0)
+    assert {c.origin for c in picked} == {"assembly"}
 
 
 def test_the_gate_follows_the_targets_cutoff_and_can_be_switched_off(entries: list[Entry], tmp_path: Path) -> None:

@@ -40,7 +40,13 @@ def test_the_demo_leaves_data_run_submission_and_report(
     monkeypatch.setattr(walkthrough, "SETTINGS", (*short, "train.epochs=1", "data.max_entries=12"))
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out)]) == 0
-    for name in ("data/train_labels.csv", "data/sample_submission.csv", "run/best.safetensors", "submission.csv"):
+    for name in (
+        "data/train_labels.csv",
+        "data/sample_submission.csv",
+        "run/best.safetensors",
+        "submission.csv",
+        "submission.predictions.json",
+    ):
         assert (out / name).is_file(), name
     printed = capsys.readouterr().out
     # templates of the same family lift even an untrained demo far above the trivial submissions
@@ -49,7 +55,8 @@ def test_the_demo_leaves_data_run_submission_and_report(
     kit, zeros, line = map(float, found.groups())
     assert kit > 0.5 > max(zeros, line)
     assert str(out / "submission.csv") in printed
-    assert (out / "report.html").is_file()
+    assert "expected against achieved TM-score" in printed
+    assert 'id="plot-reliability-bins"' in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_demo_refuses_a_folder_with_something_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,12 @@ from plotly.offline import get_plotlyjs
 from rnafold.report import sections
 from rnafold.report.curves import PREDICTION_COLORS, Figure
 from rnafold.report.records import read_run
+from rnafold.report.reliability import write_reliability
 from rnafold.report.script import SCRIPT
 from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality
 from rnafold.report.style import STYLE
 from rnafold.scoring.tm import Mode
-from rnafold.submission import write_text_atomically
+from rnafold.submission import find_records, write_text_atomically
 
 REPORT_FILE = "report.html"
 
@@ -26,6 +27,7 @@ def write_report(
     submission: Path | None = None,
     labels: Path | None = None,
     *,
+    predictions: Path | None = None,
     targets: Sequence[str] = (),
     mode: Mode = "exact",
 ) -> Path:
@@ -36,16 +38,18 @@ def write_report(
         out: the HTML file (default: report.html in the run folder).
         submission: predictions to score and draw; with `labels`, or neither.
         labels: labels of the submission's targets.
+        predictions: expected scores as `predict` wrote them (default: the file beside the submission, if it fits).
         targets: which of them to draw in 3D (default: all of up to 12, else best, quartiles and worst).
         mode: the scorer's search.
 
     Raises:
         InputError: no run there, malformed files, an unknown target, or a place that cannot be written to.
-        ValueError: one of submission and labels without the other.
+        ValueError: one of submission and labels without the other, or predictions without them.
     """
-    if (submission is None) != (labels is None):
-        raise ValueError("submission and labels go together")
+    if (submission is None) != (labels is None) or (predictions is not None and submission is None):
+        raise ValueError("submission and labels go together, predictions go with both")
     record = read_run(run)
+    expected, why = (None, "") if submission is None else find_records(submission, predictions)
     results = [] if submission is None or labels is None else collect_results(submission, labels, mode)
     chosen = choose_targets(results, targets) if results else []
     qualities = [measure_quality(result) for result in results]
@@ -55,8 +59,9 @@ def write_report(
     body = [sections.write_header(record, results)]
     if results:
         part, drawn = sections.write_targets(results, qualities, [view["id"] for view in views])
-        body += [part, sections.write_viewer(views)]
-        figures += drawn
+        trust, compared = write_reliability([result.score for result in results], expected, why)
+        body += [part, sections.write_viewer(views), trust]
+        figures += [*drawn, *compared]
     for part, drawn in (sections.write_learning(record), sections.write_machine(record)):
         body.append(part)
         figures += drawn

@@ -86,8 +86,8 @@ def write_learning(run: RunRecord) -> Section:
     """Loss and validation TM-score, then each term."""
     main = [figure for figure in (draw_validation(run), draw_loss(run)) if figure is not None]
     if not main:
-        return _section("learning", "No step has been recorded yet", "<p>metrics.jsonl has no line.</p>"), []
-    parts = _section("learning", _describe_validation(run), _grid(main, "wide"))
+        return write_section("learning", "No step has been recorded yet", "<p>metrics.jsonl has no line.</p>"), []
+    parts = write_section("learning", _describe_validation(run), write_grid(main, "wide"))
     terms = draw_terms(run)
     if terms:
         heading = f"{count_fallen(run, terms)} of {len(terms)} loss terms fell"
@@ -97,7 +97,7 @@ def write_learning(run: RunRecord) -> Section:
             + (' <span class="key orange">validation</span>' if any(len(f.data) > 2 for f in terms) else "")
             + "</p>"
         )
-        parts += _section("terms", heading, note + _grid(terms, "small"))
+        parts += write_section("terms", heading, note + write_grid(terms, "small"))
     return parts, [*main, *terms]
 
 
@@ -130,7 +130,7 @@ def write_machine(run: RunRecord) -> Section:
         words.append(f"{format_number(float(memory.max()))} GiB at most")
     words.append(f"{skipped} steps skipped" if skipped != 1 else "1 step skipped")
     heading = ", ".join(words if skipped else [*words[:-1], "no step skipped"])
-    return _section("machine", heading[:1].upper() + heading[1:], _grid(figures, "small")), figures
+    return write_section("machine", heading[:1].upper() + heading[1:], write_grid(figures, "small")), figures
 
 
 def write_plan(run: RunRecord) -> str:
@@ -141,7 +141,7 @@ def write_plan(run: RunRecord) -> str:
     expected = read_number(look_up(run.plan, "hours", "expected"))
     if expected is None and planned_gib is None:
         took = "" if actual is None else f" The run took {format_duration(3600 * actual)}."
-        return _section("plan", "No plan recorded", f"<p>The run folder has no plan.json.{took}</p>")
+        return write_section("plan", "No plan recorded", f"<p>The run folder has no plan.json.{took}</p>")
     low, high = (read_number(look_up(run.plan, "hours", key)) for key in ("low", "high"))
     rows, heading = [], "Planned, not yet run"
     if expected is not None:
@@ -171,7 +171,7 @@ def write_plan(run: RunRecord) -> str:
         "<th class='num'>actual</th><th class='num'>difference</th><th class='bars'></th></tr></thead>"
         f"<tbody>{body}</tbody></table>"
     )
-    return _section("plan", heading, table + details)
+    return write_section("plan", heading, table + details)
 
 
 def _write_plan_row(
@@ -237,7 +237,7 @@ def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality],
         "many); the winner is in bold. lDDT, RMSD, C1'–C1' bonds outside 4.7 to 9.5 Å and clashes below 3.5 Å are the "
         "best prediction's. Click a heading to sort, a name to see it in 3D.</p>"
     )
-    return _section("targets", heading, _grid([figure], "full") + table), [figure]
+    return write_section("targets", heading, write_grid([figure], "full") + table), [figure]
 
 
 def _write_target_row(result: TargetResult, quality: Quality, num: int, drawn: bool) -> str:
@@ -332,7 +332,7 @@ def write_validation_targets(run: RunRecord) -> str:
     )
     low, high = min(known, key=lambda name: known[name]), max(known, key=lambda name: known[name])
     heading = f"Validation targets score from {known[low]:.3f} ({low}) to {known[high]:.3f} ({high})"
-    return _section(
+    return write_section(
         "targets",
         heading,
         '<p class="lead">TM-score of one prediction a target by the moving average of the weights. Give the report a '
@@ -353,7 +353,7 @@ def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
         f"<span>{view['tm'][view['best']]:.3f}</span></button>"
         for view in views
     )
-    return _section(
+    return write_section(
         "structures",
         _describe_views(views),
         f'<div class="tabs" role="tablist" aria-label="targets">{tabs}</div>'
@@ -397,7 +397,7 @@ def write_facts(run: RunRecord) -> str:
         if pairs
     )
     config = f"<details><summary>config.yaml</summary><pre>{escape(run.config_text)}</pre></details>"
-    return _section(
+    return write_section(
         "facts", "How it was made", f'<div class="facts">{blocks}</div>' + (config if run.config_text else "")
     )
 
@@ -440,7 +440,8 @@ def _list_versions() -> list[tuple[str, str]]:
     return found
 
 
-def _grid(figures: Sequence[Figure], kind: str) -> str:
+def write_grid(figures: Sequence[Figure], kind: str) -> str:
+    """Figures beside each other; `kind` is wide (two in a row), small (four) or full (one)."""
     return (
         f'<div class="grid {kind}">'
         + "".join(
@@ -452,5 +453,6 @@ def _grid(figures: Sequence[Figure], kind: str) -> str:
     )
 
 
-def _section(name: str, heading: str, body: str) -> str:
+def write_section(name: str, heading: str, body: str) -> str:
+    """A section of the page; `name` is its id, `heading` plain text, `body` HTML."""
     return f'<section id="{name}"><h2>{escape(heading)}</h2>{body}</section>'

@@ -39,6 +39,7 @@ figcaption span { color: var(--soft); font-size: 13px; }
 .wide figcaption span { display: block; }
 .grid.small { grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); }
 .grid.full { margin-bottom: 14px; }
+.grid.wide + .scroll { margin-top: 14px; }
 .plot { width: 100%; }
 .key { white-space: nowrap; }
 .key::before { content: ""; display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin: 0 5px 0 2px;

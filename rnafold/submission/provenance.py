@@ -1,0 +1,179 @@
+"""Where each prediction of a submission comes from and what it was expected to reach: a JSON file beside the CSV.
+
+The file holds the submission's sha256, so that a record of another submission, or of one that was changed since, is
+refused instead of being read as this one's.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rnafold.errors import InputError
+from rnafold.structure import Candidate
+from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample, write_text_atomically
+
+SUFFIX: Final = ".predictions.json"
+_FORMAT: Final = "rnafold predictions 1"
+_BLOCK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionRecord:
+    """One prediction of a target.
+
+    Attributes:
+        target_id: as in the submission.
+        prediction: 1 to 5, as in the submission's columns.
+        origin: "template", "assembly", "network" or "fallback".
+        confidence: expected TM-score; None where nothing was expected (a plain strand, or a candidate that failed
+            quality control and only fills a place).
+        note: from what (a template's id, a seed).
+    """
+
+    target_id: str
+    prediction: int
+    origin: str
+    confidence: float | None
+    note: str = ""
+
+
+Records = Mapping[str, tuple[PredictionRecord, ...]]
+
+
+def describe_candidates(target_id: str, candidates: Sequence[Candidate]) -> tuple[PredictionRecord, ...]:
+    """Records of the candidates picked for a target, in the order of the submission."""
+    return tuple(
+        PredictionRecord(
+            target_id=target_id,
+            prediction=number,
+            origin=candidate.origin,
+            confidence=float(candidate.confidence) if 0.0 < candidate.confidence <= 1.0 else None,
+            note=candidate.note,
+        )
+        for number, candidate in enumerate(candidates, start=1)
+    )
+
+
+def describe_fallback(target_id: str) -> tuple[PredictionRecord, ...]:
+    """Records of a target that keeps the plain strands of the first file."""
+    strand = {"origin": "fallback", "confidence": None, "note": "A-form strand"}
+    return tuple(
+        PredictionRecord(target_id=target_id, prediction=number, **strand)  # type: ignore[arg-type]
+        for number in range(1, NUM_CONFORMATIONS + 1)
+    )
+
+
+def records_path(submission: Path) -> Path:
+    """`submission.predictions.json` for `submission.csv`, so that two submissions in a folder have one each."""
+    return submission.with_suffix(SUFFIX)
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises:
+        InputError: no such file, or not readable.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return digest.hexdigest()
+
+
+def write_records(submission: Path, records: Records) -> Path:
+    """Writes the record beside a submission that is complete on disk; returns its path.
+
+    Raises:
+        InputError: the submission cannot be read, or the folder not written to.
+    """
+    content = {
+        "format": _FORMAT,
+        "submission": submission.name,
+        "sha256": hash_file(submission),
+        "predictions": [asdict(record) for rows in records.values() for record in rows],
+    }
+    path = records_path(submission)
+    write_text_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def find_records(submission: Path, chosen: Path | None = None) -> tuple[Records | None, str]:
+    """The records of a submission, or None and one line that says why there are none.
+
+    A record asked for must fit. One that merely lies beside the submission and does not fit is left out.
+
+    Raises:
+        InputError: the record asked for does not exist, is malformed, or is another submission's.
+    """
+    if chosen is not None:
+        return read_records(chosen, submission), ""
+    beside = records_path(submission)
+    if not beside.is_file():
+        return None, f"{beside}: no such file; `predict` writes it beside its submission"
+    try:
+        return read_records(beside, submission), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def read_records(path: Path, submission: Path) -> dict[str, tuple[PredictionRecord, ...]]:
+    """The records of a submission by target, each five in order.
+
+    Raises:
+        InputError: no valid record, or one of another submission: sha256, targets or counts differ.
+    """
+    content = _read_object(path)
+    expected, found = content["sha256"], hash_file(submission)
+    if found != expected:
+        raise InputError(
+            f"{path}: is of another file than {submission} (sha256 {str(expected)[:12]}... recorded, {found[:12]}... "
+            "found): the submission was changed or written again since"
+        )
+    records: dict[str, list[PredictionRecord]] = {}
+    for place, item in enumerate(content["predictions"], start=1):
+        record = _parse_record(item, f"{path}: prediction {place}")
+        records.setdefault(record.target_id, []).append(record)
+    targets = read_sample(submission).groups
+    odd = sorted(set(targets) ^ set(records))
+    if odd:
+        raise InputError(f"{path}: {len(odd)} targets are in it or in {submission} only, first {', '.join(odd[:3])}")
+    for target_id, rows in records.items():
+        if [record.prediction for record in rows] != list(range(1, NUM_CONFORMATIONS + 1)):
+            numbers = ", ".join(str(record.prediction) for record in rows)
+            raise InputError(f"{path}: {target_id} has the predictions {numbers}, expected 1 to {NUM_CONFORMATIONS}")
+    return {target_id: tuple(rows) for target_id, rows in records.items()}
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable JSON ({str(error).splitlines()[0]})") from None
+    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        raise InputError(f"{path}: not a record of predictions (expected the format {_FORMAT!r})")
+    if not isinstance(content.get("sha256"), str) or not isinstance(content.get("predictions"), list):
+        raise InputError(f"{path}: lacks its sha256 or its predictions (cut off?)")
+    return content
+
+
+def _parse_record(item: Any, place: str) -> PredictionRecord:
+    kinds = {"target_id": str, "prediction": int, "origin": str, "note": str}
+    if not isinstance(item, dict) or set(item) != {*kinds, "confidence"}:
+        raise InputError(f"{place}: expected the keys target_id, prediction, origin, confidence and note")
+    wrong = [name for name, kind in kinds.items() if type(item[name]) is not kind]
+    confidence = item["confidence"]
+    if confidence is not None:
+        number = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
+        if not number or not math.isfinite(confidence) or not 0.0 <= confidence <= 1.0:
+            wrong.append("confidence")
+    if wrong:
+        raise InputError(f"{place}: {wrong[0]}: found {item[wrong[0]]!r}")
+    return PredictionRecord(**item)
