@@ -14,11 +14,11 @@ from torch import Tensor
 from rnafold import rna
 from rnafold.features.batch import Batch
 from rnafold.model.heads import distogram_loss, tm_scale
-from rnafold.model.network import RESTRAINT_MAXIMUM, Output
+from rnafold.model.network import Output
 from rnafold.settings import LossConfig
 
 PHYSICS_TERMS = ("bond", "angle", "clash", "watson_crick")
-TERMS = ("superposed", "distance", "restraint", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm")
+TERMS = ("superposed", "distance", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm")
 NUM_NEIGHBOURS = 8
 NEAR_SEQUENCE = 8
 ROW_CHUNK = 128
@@ -295,14 +295,6 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
             "distance": average(saturate(error, config.distance_scale) + config.tail * torch.log1p(error), near),
             **measure_physics(coords, batch, mask, config.pair_tolerance_deviations),
         }
-        if output.distances is not None and output.spreads is not None:
-            rows = torch.arange(len(true), device=true.device)[:, None, None]
-            columns = torch.arange(true.shape[1], device=true.device)[:, None]
-            spread = output.spreads[rows, columns, index]
-            wrong = (
-                output.distances[rows, columns, index].clamp_max(RESTRAINT_MAXIMUM) - true.clamp_max(RESTRAINT_MAXIMUM)
-            ).abs()
-            terms["restraint"] = average(wrong / spread + spread.log(), pair_mask)
         if output.distogram is not None and output.pairs is not None:
             whole = true_distances(batch)
             resolved = mask[:, :, None] & mask[:, None, :]

@@ -66,12 +66,11 @@ class LossConfig:
     The superposed and distance terms saturate: `superposed_scale` in units of the metric's d0, `distance_scale` in Å;
     `tail` is the weight of a logarithm that keeps far residues alive. The distance term looks at pairs nearer than
     `distance_cutoff` in the reference, its error clamped at `distance_clamp`. `pairs_per_residue` distances a residue
-    are sampled for the distance and restraint terms.
+    are sampled for the distance term.
     """
 
     superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=2.0))
     distance: TermConfig = field(default_factory=lambda: TermConfig(weight=1.0))
-    restraint: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     distogram: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3))
     pairs: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     bond: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1, ramp_epochs=1.0))

@@ -36,8 +36,6 @@ def output_of(coords: torch.Tensor) -> Output:
         coords=coords,
         lddt=torch.full(size, 0.5, requires_grad=True),
         expected_tm=torch.full(size[:1], 0.5, requires_grad=True),
-        distances=torch.full((*size, size[1]), 10.0, requires_grad=True),
-        spreads=torch.full((*size, size[1]), 2.0, requires_grad=True),
         distogram=torch.zeros((*size, size[1], DISTOGRAM_BINS), requires_grad=True),
         pairs=torch.zeros((*size, size[1]), requires_grad=True),
     )
@@ -141,7 +139,7 @@ def test_every_term_has_a_gradient_at_one_atom_a_residue(name: str) -> None:
     output = output_of(coords)
     torch.manual_seed(0)
     value = compute_losses(output, batch, CONFIG, 10.0).terms[name].sum()
-    inputs = [coords, output.lddt, output.expected_tm, output.distances, output.spreads, output.distogram, output.pairs]
+    inputs = [coords, output.lddt, output.expected_tm, output.distogram, output.pairs]
     gradients = torch.autograd.grad(value, [x for x in inputs if x is not None], allow_unused=True)
     assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0
 

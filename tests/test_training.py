@@ -122,7 +122,7 @@ def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(
 
 
 def test_one_window_split_in_micro_batches_has_one_gradient(demo: Path, tmp_path: Path) -> None:
-    config = configure(demo, "model.dropout=0.0", "loss.distance.weight=0", "loss.restraint.weight=0")
+    config = configure(demo, "model.dropout=0.0", "loss.distance.weight=0")
     trainer = build_trainer(config, demo, tmp_path / "run")
     (window, *_) = trainer._windows(0)
     batches = [loop.collate([trainer.examples[0, k] for k in window_indices(window)])]
@@ -298,7 +298,7 @@ def test_a_learning_rate_from_the_user_is_used_and_the_rules_are_printed(
 @pytest.mark.slow
 def test_two_processes_train_like_one(demo: Path, tmp_path: Path) -> None:
     overrides = [*TINY, f"data.cache={demo / 'cache'}", "model.dropout=0.0", "loss.distance.weight=0",
-                 "loss.restraint.weight=0", "train.epochs=1"]  # fmt: skip
+                 "train.epochs=1"]  # fmt: skip
     arguments = ["--gpu", "cpu", "--model", "minimal", "--data", str(demo / "data")]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node"]

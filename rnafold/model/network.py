@@ -19,8 +19,8 @@ from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
-# Distances beyond this carry no restraint; the same bound clamps the restraint loss.
-RESTRAINT_MAXIMUM = 60.0
+# Distances in Å beyond this do not pull.
+FARTHEST_PULL = 60.0
 # Change of a distance and shift of a residue for one unit of their heads, in units of the metric's d0: fractions of an
 # Å move a short target's TM-score, and an optimizer's first steps must not exceed that. Least d0 in Å.
 DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
@@ -39,8 +39,6 @@ class Output:
         lddt: (B, L) expected lDDT of each residue, 0-1.
         expected_tm: (B,) expected TM-score of `coords`, 0-1.
         start_tm: (B,) expected TM-score of what the last pass started from, 0-1.
-        distances: (B, L, L) expected distances in Å, symmetric.
-        spreads: (B, L, L) expected absolute deviations of `distances` in Å, positive.
         distogram: (B, L, L, K) logits of the bins of model.heads, symmetric; only where a gradient is kept.
         pairs: (B, L, L) logits of base pairs, symmetric; only where a gradient is kept.
     """
@@ -49,8 +47,6 @@ class Output:
     lddt: Tensor | None = None
     expected_tm: Tensor | None = None
     start_tm: Tensor | None = None
-    distances: Tensor | None = None
-    spreads: Tensor | None = None
     distogram: Tensor | None = None
     pairs: Tensor | None = None
 
@@ -105,49 +101,40 @@ def run_block(
 
 
 class Relaxation(nn.Module):
-    """Moves coordinates toward predicted distances by weighted majorization, then by a vector in each residue's frame.
+    """Moves coordinates toward changed distances by weighted majorization, then by a vector in each residue's frame.
 
     Each of the steps is the Jacobi form of SMACOF (de Leeuw, 1977): every other residue j proposes the point at the
-    predicted distance from it, and the proposals are averaged with weights that fall with the predicted spread. The
-    update commutes with rigid motion and with reflection; the frame vectors make it tell mirror images apart.
+    wanted distance from it, and the proposals are averaged with weights of their own. The update commutes with rigid
+    motion and with reflection; the frame vectors make it tell mirror images apart. The wanted distances serve the
+    coordinates alone: taught to be the likeliest ones as well, they drew every target to the mean of its candidates,
+    nearer in distance and farther in TM-score. What is likeliest is the distogram's to say.
     """
 
     def __init__(self, width: int, channels: int, steps: int) -> None:
         super().__init__()
         self.norm_pair = nn.LayerNorm(channels)
-        self.restraint = nn.Linear(channels, 5)
+        self.change = nn.Linear(channels, 2)
         self.norm_single = nn.LayerNorm(width)
         self.shift = nn.Linear(width, 3)
         self.rates = nn.Parameter(torch.full((steps,), RELAXATION_RATE))
         # nearly zero: a fresh network hands the start through to a hundredth of an Å, since a short target's TM-score
         # counts tenths of an Å
-        nn.init.normal_(self.restraint.weight, std=1e-4)
-        nn.init.zeros_(self.restraint.bias)
+        nn.init.normal_(self.change.weight, std=1e-4)
+        nn.init.zeros_(self.change.bias)
         nn.init.normal_(self.shift.weight, std=1e-4)
         nn.init.zeros_(self.shift.bias)
 
-    def forward(
-        self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor, consensus: Sequence[Any]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Coords (B, L, 3), wanted distances (B, L, L) and their spreads (B, L, L), from coords (B, L, 3).
-
-        A wanted distance is the present one, moved toward that of the templates and that of the assemblies among the
-        other candidates, plus a change.
-        """
-        raw = self.restraint(self.norm_pair(pair)).float()
+    def forward(self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor) -> Tensor:
+        """Coordinates (B, L, 3) from single (B, L, D), pair (B, L, L, C), coords (B, L, 3) and mask (B, L)."""
+        raw = self.change(self.norm_pair(pair)).float()
         scale = tm_scale(mask.sum(1)).clamp_min(LEAST_SCALE)[:, None, None]
         shift = SHIFT_STEP * scale * self.shift(self.norm_single(single)).float()
         with torch.autocast(coords.device.type, enabled=False):
             raw = raw + raw.transpose(1, 2)
-            present = layers.measure_distances(coords)
-            distances = present + DISTANCE_STEP * scale * raw[..., 0]
-            for channel, (mean, sure) in zip((2, 4), consensus[1:]):
-                distances = distances + raw[..., channel] * (mean - present) * (sure > 0)
-            distances = distances.clamp_min(2.0)
-            spreads = F.softplus(raw[..., 1] + 1.0) + 0.2
-            near = torch.sigmoid((RESTRAINT_MAXIMUM - 2.0 - distances) / 2.0)
+            distances = (layers.measure_distances(coords) + DISTANCE_STEP * scale * raw[..., 0]).clamp_min(2.0)
+            near = torch.sigmoid((FARTHEST_PULL - 2.0 - distances) / 2.0)
             real = mask[:, :, None] & mask[:, None, :]
-            weights = torch.where(real, near * F.softplus(raw[..., 3]) / spreads, torch.zeros_like(spreads))
+            weights = torch.where(real, near * F.softplus(raw[..., 1]), torch.zeros_like(distances))
             total = weights.sum(-1, keepdim=True).clamp_min(1e-3)
             with torch.no_grad():
                 for _ in range(WARM_STEPS):
@@ -155,8 +142,8 @@ class Relaxation(nn.Module):
             for rate in self.rates:
                 coords = coords + rate * majorize(coords, distances, weights) / total
             frames = layers.build_frames(coords, mask)
-            coords = coords + torch.einsum("blck,blk->blc", frames, shift) * mask[..., None]
-        return coords, distances, spreads
+            moved: Tensor = coords + torch.einsum("blck,blk->blc", frames, shift) * mask[..., None]
+        return moved
 
 
 def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
@@ -208,8 +195,8 @@ class PairNetwork(nn.Module):
 
     def refine(
         self, batch: Batch, coords: Tensor, known: Sequence[Tensor], consensus: Sequence[Any]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C), coords, distances and spreads."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C) and new coords."""
         with torch.autocast(coords.device.type, enabled=False):
             coords = centre(coords, batch.mask)
             frames = layers.build_frames(coords, batch.mask)
@@ -227,18 +214,9 @@ class PairNetwork(nn.Module):
                 bias_input = self.norm_bias(pair)
             mask = layers.attention_mask(batch.mask, self.bias[index](bias_input).permute(0, 3, 1, 2))
             single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
-        return single, pair, *self.relaxation(single, pair, coords, batch.mask, consensus)
+        return single, pair, self.relaxation(single, pair, coords, batch.mask)
 
-    def judge_result(
-        self,
-        batch: Batch,
-        start: Tensor,
-        single: Tensor,
-        pair: Tensor,
-        coords: Tensor,
-        distances: Tensor,
-        spreads: Tensor,
-    ) -> Output:
+    def judge_result(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
         """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""
         out = self.norm_out(single)
         lddt = torch.sigmoid(self.lddt(out)[..., 0].float())
@@ -252,8 +230,6 @@ class PairNetwork(nn.Module):
             lddt=lddt,
             expected_tm=expected[:, 1],
             start_tm=expected[:, 0],
-            distances=distances,
-            spreads=spreads,
             distogram=logits[0],
             pairs=logits[1],
         )
