@@ -16,7 +16,7 @@ FLOORS = {
     3: ["templates", "assembly", "slots", "features.build", "features.batch"],
     4: ["model", "losses", "folding", "weights"],
     5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"],
-    6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "walkthrough", "__main__", ""],
+    6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "cli_experiment", "walkthrough", "__main__", ""],
 }
 DOORS = {
     "pandas": ["data.competition", "submission"],
