@@ -69,14 +69,17 @@ def run_experiments(arguments: argparse.Namespace) -> int:
     plans = [(experiment, _plan(experiment, arguments)) for experiment in experiments]
     for _, runs in plans:
         print(describe_costs(runs, estimate_costs(runs, arguments.data), arguments.max_hours), flush=True)
-    failed = False
+    failed = stopped = False
     for experiment, runs in plans:
-        session = Session(data=arguments.data, budget=budget)
+        session = Session(data=arguments.data, budget=budget, stopped=stopped)
         # runs side by side would slow each other down: a speed is measured alone
         run_all(runs, session, 1 if experiment.measure == "residues_per_second" else arguments.jobs)
         summary = summarize(experiment, runs, session.failures)
         _publish(summary, arguments)
         failed = failed or summary.has_failed
+        stopped = session.stopped
+        if stopped:
+            log.info("%s: stopped before its end; the same command goes on from here", experiment.name)
     return EXIT_FAILED if failed else EXIT_DONE
 
 

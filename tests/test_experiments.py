@@ -3,6 +3,8 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from rnafold.demo import write_demo_data
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments import runs as runs_module
 from rnafold.experiments.results import RunResult, find_progress
-from rnafold.experiments.runs import NOT_FINITE, Session, run_all
+from rnafold.experiments.runs import NOT_FINITE, Session, run_all, train_apart
 from rnafold.experiments.spec import plan_runs, read_experiment
 from rnafold.experiments.statistics import (
     Series,
@@ -26,7 +28,7 @@ from rnafold.experiments.statistics import (
 )
 from rnafold.experiments.table import find_markers, put_block
 from rnafold.settings import resolve_config
-from rnafold.training.loop import Trainer
+from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.schedule import TimeBudget
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,7 +142,7 @@ def test_files_are_strict(change: tuple[str, str], message: str | None, tmp_path
 def test_a_judge_without_anything_to_judge_by_is_refused(tmp_path: Path) -> None:
     judging = ("measure: tm_score", "measure: expected_tm_r")
     path = write_tiny(tmp_path, tmp_path, judging, ("baseline: calm", "baseline: start"))
-    with pytest.raises(ConfigError, match="data.start=ideal has no confidence"):
+    with pytest.raises(ConfigError, match=r"data\.start=ideal has no confidence"):
         plan_runs(read_experiment(path), "cpu", tmp_path)
     path = write_tiny(tmp_path, tmp_path, ("measure: tm_score", "measure: residues_per_second"),
                       ("baseline: calm", "baseline: start"))  # fmt: skip
@@ -316,6 +318,25 @@ def test_without_time_nothing_is_begun_and_nothing_recorded(trained: Path, tmp_p
     assert "unfinished (0 of 2 runs)" in (tmp_path / "out" / "tiny" / "results.md").read_text()
 
 
+def test_a_signal_ends_all_experiments_of_a_command_and_not_one_run(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun = []
+
+    def train(config, data, out, **_):  # type: ignore[no-untyped-def]
+        begun.append(out.name)
+        return TrainState(finished="signal")
+
+    monkeypatch.setattr(runs_module, "train_model", train)
+    first = write_tiny(tmp_path, tmp_path / "cache")
+    second = tmp_path / "other.yaml"
+    second.write_text(first.read_text().replace("name: tiny", "name: other"))
+    with caplog.at_level("INFO"):
+        assert main(["experiment", str(first), str(second), "--data", str(demo / "data"), "--out", str(tmp_path)]) == 0
+    assert begun == ["calm-seed0"]
+    assert "the same command goes on from here" in caplog.text
+
+
 def test_a_failing_variant_is_in_the_table_and_the_others_go_on(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,13 +378,36 @@ def test_a_run_that_was_not_finite_is_failed_and_not_tried_again(trained: Path, 
 
 
 @pytest.mark.slow
-def test_runs_side_by_side_give_what_one_after_the_other_does(trained: Path, tmp_path: Path) -> None:
-    path = write_tiny(tmp_path, trained / "cache")
-    for name in ("calm-seed0", "calm-seed1"):
+def test_a_run_in_a_process_of_its_own_gives_the_same(trained: Path, tmp_path: Path) -> None:
+    for name in ("calm-seed0", "calm-seed1", "noisy-seed0"):
         shutil.copytree(trained / "out" / "tiny" / name, tmp_path / "out" / "tiny" / name)
-    assert run_command(path, trained, tmp_path / "out", "--jobs", "2") == 0
+    assert run_command(trained / "tiny.yaml", trained, tmp_path / "out", "--jobs", "2") == 0
     one, two = (json.loads((out / "tiny/results.json").read_text()) for out in (trained / "out", tmp_path / "out"))
     assert [v["by_seed"] for v in one["variants"]] == [v["by_seed"] for v in two["variants"]]
+    assert "stopped after" in (tmp_path / "out/tiny/noisy-seed1.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (2, "the crop is too long"),
+        (-9, "killed by signal 9 (9: most likely out of memory); see "),
+        (1, "exit code 1; see "),
+        (0, ""),
+    ],
+)
+def test_a_process_that_ends_badly_says_why(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, reason: str
+) -> None:
+    def run(command: list[str], stdout: TextIO, **_: object) -> SimpleNamespace:
+        assert command[command.index("--max-hours") + 1].startswith("0.99")
+        stdout.write("some log\nerror: the crop is too long\n")
+        return SimpleNamespace(returncode=code)
+
+    monkeypatch.setattr(runs_module.subprocess, "run", run)
+    planned = plan_runs(read_experiment(trained / "tiny.yaml"), "cpu", tmp_path)[0]
+    found = train_apart(planned, Session(data=trained / "data", budget=TimeBudget(1.0)), 2)
+    assert found == reason if code in (0, 2) else found.startswith(reason)
 
 
 def test_blocks_are_replaced_between_their_markers_alone() -> None:

@@ -75,16 +75,20 @@ def describe_costs(runs: Sequence[PlannedRun], costs: Mapping[str, Cost], max_ho
         own = [r for r in todo if r.variant == variant]
         if cost.hours is None:
             unknown += len(own)
-            lines.append(f"  {variant}: {len(own)} runs, hours not known ({cost.source}); the first run will tell")
+            lines.append(f"  {variant}: {_count(own)}, hours not known ({cost.source}); the first run will tell")
             continue
         hours = sum(max(cost.hours - measure_hours(r.folder), 0.0) for r in own)
         total += hours
-        lines.append(f"  {variant}: {len(own)} runs, about {format_hours(hours)} ({cost.source})")
+        lines.append(f"  {variant}: {_count(own)}, about {format_hours(hours)} ({cost.source})")
     tail = f", and {unknown} of unknown length" if unknown else ""
     first = f"{name}: {len(todo)} of {len(runs)} runs to do, about {format_hours(total)}{tail}"
     if max_hours is not None and total > max_hours:
         lines.append(f"  more than the {format_hours(max_hours)} allowed: the same command goes on next time")
     return "\n".join([first, *lines])
+
+
+def _count(runs: Sequence[PlannedRun]) -> str:
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
 
 
 def describe_rest(runs: Sequence[PlannedRun], failures: Mapping[tuple[str, int], str]) -> str:

@@ -71,7 +71,7 @@ def summarize(experiment: Experiment, runs: Sequence[PlannedRun], failures: Mapp
     rows = [_build_row(experiment, name, groups[name], series, status[name]) for name in experiment.variants]
     return Summary(
         experiment=experiment,
-        gpu=runs[0].config.hardware.name,
+        gpu=runs[0].gpu,
         num_targets=len(targets),
         rows=tuple(_add_start(experiment, rows, series)),
     )
