@@ -1,6 +1,6 @@
 """Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 20 minutes on one core).
 
-    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates]
+    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER]
 
 DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are chains released from 2010 on, the first of each
 sequence group; each sees only structures released before it, of other entries and other groups, loops included.
@@ -22,6 +22,7 @@ from rnafold.features.secondary import fold_with_bonus, predict_pairing
 from rnafold.scoring import tm_score
 from rnafold.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.structure import Candidate, Entry, Pairing, whole_chain
+from rnafold.templates.folds import save_folds
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
 from rnafold.templates.library import Gate, TemplateLibrary, entry_code
 from rnafold.templates.pipeline import build_candidates
@@ -185,6 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with train_sequences.csv, train_labels.csv")
     parser.add_argument("--out", type=Path, default=Path("rnafold/templates"), help="folder for the two JSON files")
+    parser.add_argument("--folds", type=Path, help="folder for the five folds' models, for data.start_models")
     parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"), help="choice of five to report on")
     parser.add_argument("--queries", type=int, default=10_000, help="most queries (fewer for a quick trial)")
     parser.add_argument("--seed", type=int, default=0)
@@ -199,20 +201,25 @@ def main() -> None:
     sources = Sources(library, None)
     rows = [make_ranker_rows(sources, q, arguments.seed) for q in tqdm(queries, desc="hybrids", disable=None)]
     # Out of fold stands in for "trained before the query" here, so these models are let through every gate.
-    folds = [
+    rankers = [
         fit(rows, [query.fold != fold for query in queries], FEATURE_NAMES, datetime.date.min, arguments.seed)
         for fold in range(NUM_FOLDS)
     ]
-    report("ranker", rows, queries, folds)
+    report("ranker", rows, queries, rankers)
     fit(rows, [True] * len(rows), FEATURE_NAMES, before, arguments.seed).save(arguments.out / "ranker.json")
     jury_rows = []
     for query in tqdm(queries, desc="candidates", disable=None):
-        sources.ranker = folds[query.fold]
+        sources.ranker = rankers[query.fold]
         jury_rows.append(make_jury_rows(sources, query, arguments.seed))
     folds = [
         fit(jury_rows, [query.fold != fold for query in queries], JURY_NAMES, before, arguments.seed)
         for fold in range(NUM_FOLDS)
     ]
+    if arguments.folds:
+        dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in queries]
+        firsts = [min(date for of, date in dates if of == fold) for fold in range(NUM_FOLDS)]
+        groups = {q.entry.group: q.fold for q in queries if q.entry.group}
+        save_folds(arguments.folds, firsts, groups, rankers, folds)
     report("jury", jury_rows, queries, folds)
     report_slots(jury_rows, queries, folds, load_slots(arguments.slots))
     fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, arguments.seed).save(arguments.out / "jury.json")

@@ -1,5 +1,6 @@
 """One prediction of the network for one target of any length: whole if it fits, otherwise in superposed chunks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,11 +20,13 @@ OVERLAP = 192
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fold:
-    """coords (L, 3) in Å, expected lDDT (L,) and expected TM-score, both 0-1 (0 where the network has no such head)."""
+    """coords (L, 3) in Å, expected lDDT (L,), and the expected TM-scores of coords and of the start, all 0-1 (0 where
+    the network has no such head)."""
 
     coords: FloatArray
     lddt: FloatArray
     expected_tm: float
+    start_tm: float = 0.0
 
 
 @torch.inference_mode()
@@ -37,30 +40,37 @@ def fold_example(
     """Coordinates of a target; one longer than `max_whole` is folded in chunks joined on their overlaps."""
     length = example.length
     if length <= max_whole:
-        return _fold_whole(network, example, recycles, device)
+        return fold_batch(network, [example], recycles, device)[0]
     overlap = min(OVERLAP, max_whole // 3)
     firsts = [*range(0, length - max_whole, max_whole - overlap), length - max_whole]
-    parts = [_fold_whole(network, crop_example(example, first, max_whole), recycles, device) for first in firsts]
+    crops = [crop_example(example, first, max_whole) for first in firsts]
+    parts = [fold_batch(network, [crop], recycles, device)[0] for crop in crops]
     coords = join_chunks(length, firsts, [p.coords for p in parts])
     lddt, count = np.zeros(length), np.zeros(length)
     for first, part in zip(firsts, parts):
         lddt[first : first + max_whole] += part.lddt
         count[first : first + max_whole] += 1
-    return Fold(
-        coords=coords, lddt=lddt / count, expected_tm=float(np.mean([p.expected_tm for p in parts])) / len(parts)
-    )
+    # how the parts lie to each other is not judged: the more parts, the less is expected of the whole
+    expected, of_start = (float(np.mean(x)) / len(parts) for x in zip(*((p.expected_tm, p.start_tm) for p in parts)))
+    return Fold(coords=coords, lddt=lddt / count, expected_tm=expected, start_tm=of_start)
 
 
-def _fold_whole(
-    network: PlainNetwork | PairNetwork, example: Example, recycles: int, device: torch.device | str
-) -> Fold:
-    output = network(collate([example]).to(device), recycles)
-    n = example.length
-    return Fold(
-        coords=output.coords[0, :n, 0].double().cpu().numpy(),
-        lddt=np.zeros(n) if output.lddt is None else output.lddt[0, :n].double().cpu().numpy(),
-        expected_tm=0.0 if output.expected_tm is None else float(output.expected_tm[0]),
+@torch.inference_mode()
+def fold_batch(
+    network: PlainNetwork | PairNetwork, examples: Sequence[Example], recycles: int, device: torch.device | str
+) -> list[Fold]:
+    """One pass for several examples, each short enough to be folded whole; those of one length waste no padding."""
+    output = network(collate(examples).to(device), recycles)
+    coords = output.coords[:, :, 0].double().cpu().numpy()
+    blank = torch.zeros(output.coords.shape[:2])
+    lddt = (blank if output.lddt is None else output.lddt).double().cpu().numpy()
+    expected, of_start = (
+        (blank[:, 0] if x is None else x).double().cpu().tolist() for x in (output.expected_tm, output.start_tm)
     )
+    return [
+        Fold(coords=coords[k, :n], lddt=lddt[k, :n], expected_tm=expected[k], start_tm=of_start[k])
+        for k, n in enumerate(example.length for example in examples)
+    ]
 
 
 def join_chunks(length: int, firsts: list[int], chunks: list[FloatArray]) -> FloatArray:

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from rnafold import rna
 from rnafold.features.batch import Batch
+from rnafold.model.heads import distogram_loss, tm_scale
 from rnafold.model.network import RESTRAINT_MAXIMUM, Output
 from rnafold.settings import LossConfig
 
 PHYSICS_TERMS = ("bond", "angle", "clash", "watson_crick")
-TERMS = ("superposed", "distance", "restraint", *PHYSICS_TERMS, "confidence", "expected_tm")
+TERMS = ("superposed", "distance", "restraint", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm")
 NUM_NEIGHBOURS = 8
 NEAR_SEQUENCE = 8
 ROW_CHUNK = 128
@@ -78,14 +79,6 @@ def superpose(mobile: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
         rotation = (u * flip[:, None, :]) @ vt
     moved: Tensor = (mobile - mean_mobile) @ rotation + mean_reference
     return moved
-
-
-def tm_scale(resolved: Tensor) -> Tensor:
-    """d0 (B,) in Å of the competition's TM-score for a count of resolved residues. Source: docs of US-align for RNA."""
-    steps = torch.tensor([12, 16, 20, 24, 30], device=resolved.device)
-    table = torch.tensor([0.3, 0.4, 0.5, 0.6, 0.7, 0.0], device=resolved.device)
-    short = table[torch.bucketize(resolved.long(), steps, right=True)]
-    return torch.where(resolved >= 30, 0.6 * (resolved.float() - 0.5).clamp_min(0.0).sqrt() - 2.5, short)
 
 
 def superposed_distances(coords: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -241,6 +234,23 @@ def pair_tables(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+def true_distances(batch: Batch) -> Tensor:
+    """(B, L, L) distances in Å of the reference; unresolved residues give what their zeros give."""
+    points = batch.coords[:, :, 0].float()
+    return torch.cdist(points, points)
+
+
+def measure_pairs(logits: Tensor, batch: Batch, mask: Tensor) -> Tensor:
+    """Cross-entropy (B,) of the pair logits (B, L, L) for the reference's pairs: summed over a residue's
+    possible partners, a mean over resolved residues."""
+    size = batch.partner.shape[1]
+    is_pair = torch.nn.functional.one_hot(batch.partner.clamp_min(0), size) * (batch.partner >= 0)[..., None]
+    real = (mask[:, :, None] & mask[:, None, :]).to(logits.dtype)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, is_pair.to(logits.dtype), reduction="none")
+    return average((loss * real).sum(-1), mask)
+
+
+@torch.no_grad()
 def measure_lddt(coords: Tensor, batch: Batch) -> Tensor:
     """lDDT (B, L) of each residue against the reference: pairs within 15 Å, thresholds 0.5, 1, 2 and 4 Å.
 
@@ -293,10 +303,18 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
                 output.distances[rows, columns, index].clamp_max(RESTRAINT_MAXIMUM) - true.clamp_max(RESTRAINT_MAXIMUM)
             ).abs()
             terms["restraint"] = average(wrong / spread + spread.log(), pair_mask)
+        if output.distogram is not None and output.pairs is not None:
+            whole = true_distances(batch)
+            resolved = mask[:, :, None] & mask[:, None, :]
+            terms["distogram"] = distogram_loss(output.distogram, whole, resolved)
+            terms["pairs"] = measure_pairs(output.pairs, batch, mask)
         if output.lddt is not None:
             terms["confidence"] = average((output.lddt - measure_lddt(coords, batch)) ** 2, mask)
         if output.expected_tm is not None:
             terms["expected_tm"] = (output.expected_tm - tm) ** 2
+        if output.start_tm is not None and "expected_tm" in terms:
+            of_start = superposed_distances(batch.start[:, :, 0].float(), batch)[2]
+            terms["expected_tm"] = 0.5 * (terms["expected_tm"] + (output.start_tm - of_start) ** 2)
         total = torch.zeros_like(tm)
         for name, value in terms.items():
             total = total + term_weight(config, name, epoch) * value

@@ -72,12 +72,14 @@ class LossConfig:
     superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=2.0))
     distance: TermConfig = field(default_factory=lambda: TermConfig(weight=1.0))
     restraint: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
+    distogram: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3))
+    pairs: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     bond: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     angle: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1, ramp_epochs=1.0))
     clash: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     watson_crick: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3, ramp_epochs=1.0))
     confidence: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
-    expected_tm: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
+    expected_tm: TermConfig = field(default_factory=lambda: TermConfig(weight=3.0))
     superposed_scale: float = 1.5
     distance_scale: float = 2.0
     distance_cutoff: float = 25.0
@@ -103,9 +105,12 @@ class DataConfig:
     `cutoff`: only entries released before this date train (ISO date); the rest of the date gate is the validation
     set's own. `validation` is `development` (the latest `development_fraction` of the training entries, by date and
     sequence cluster) or `file` (validation_sequences.csv / validation_labels.csv of the data directory).
-    Longer chains are cropped to `crop_length` residues. `start` says what the network refines: `ideal` assemblies of
-    the predicted pairs (`start_variants` of them), or `candidates` as prediction makes them, up to `start_templates`
-    hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other sequence groups.
+    Longer chains are cropped to `crop_length` residues; clusters shorter than `balance_length` are drawn less often, in
+    proportion to their length (0: one chain of every cluster in every epoch). `start` says what the network refines:
+    `ideal` assemblies of the predicted pairs (`start_variants` of them), or `candidates` as prediction makes them, up
+    to `start_templates` hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other
+    sequence groups, rated by the fold models in the folder `start_models` (benchmarks/train_ranker.py --folds; empty:
+    by the shipped models).
     `start_noise` (Å) is added to each residue.
     """
 
@@ -115,13 +120,15 @@ class DataConfig:
     cluster_identity: float = 0.8
     min_length: int = 8
     crop_length: int = 256
+    balance_length: int = 0
     max_entries: int = 0
     max_validation: int = 24
     start: Literal["ideal", "candidates"] = "ideal"
     start_noise: float = 0.2
     start_variants: int = 2
-    start_templates: int = 3
-    start_assemblies: int = 3
+    start_templates: int = 8
+    start_assemblies: int = 8
+    start_models: str = ""
     msa: bool = True
     pairing_samples: int = 4
     cache: str = ".cache/rnafold"
@@ -132,8 +139,10 @@ class DataConfig:
             raise ValueError(f"development_fraction {self.development_fraction} must lie between 0 and 0.5")
         if self.crop_length < 16 or self.min_length < 3:
             raise ValueError("crop_length must be 16 or more and min_length 3 or more")
-        if min(self.max_entries, self.max_validation, self.start_templates, self.start_noise) < 0:
-            raise ValueError("max_entries, max_validation, start_templates and start_noise must not be negative")
+        if min(self.max_entries, self.max_validation, self.balance_length, self.start_templates, self.start_noise) < 0:
+            raise ValueError(
+                "max_entries, max_validation, balance_length, start_templates and start_noise must not be negative"
+            )
         if min(self.start_variants, self.start_assemblies, self.jobs) < 1:
             raise ValueError("start_variants, start_assemblies and jobs must be 1 or more")
 

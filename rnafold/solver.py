@@ -4,14 +4,14 @@ import datetime
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rnafold.errors import OutOfTime
-from rnafold.features.build import build_example
-from rnafold.folding import MAX_WHOLE, fold_example
+from rnafold.features.build import Others, build_example, choose_others
+from rnafold.folding import MAX_WHOLE, Fold, fold_batch, fold_example
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.slots import SlotsConfig, judge, pick_five
 from rnafold.structure import Candidate, Pairing, Target
@@ -28,8 +28,12 @@ FloatArray = npt.NDArray[np.float64]
 BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
 REFINED_BY = 0.85
-# So many starts are refined; fewer of a long target, whose passes cost most.
-MOST_REFINED, LEAST_REFINED, RESIDUES_REFINED = 8, 2, 2400
+# So many candidates go through the network: fewer of a long target, since a pass grows with the square of its length.
+MOST_JUDGED, LEAST_JUDGED, PAIRS_JUDGED = 36, 2, 36 * 150**2
+# So many pairs of residues go through it at once.
+PAIRS_AT_ONCE = 200**2
+# What the network's expected TM-score of a candidate weighs beside the jury's.
+NETWORK_SHARE = 0.5
 
 
 @dataclass(slots=True)
@@ -72,7 +76,8 @@ class CandidateSolver:
         jury = self.sources.usable_jury(gate)
         if self.network is not None:
             candidates, jury = self.rate(candidates, pairing, jury), None
-            candidates += self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
+            judged, refined = self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
+            candidates = [*judged, *refined]
         picked = pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed)
         return np.stack([c.coords for c in picked]), tuple(c.origin for c in picked)
 
@@ -88,43 +93,76 @@ class CandidateSolver:
             return None
         return gate_for(target, self.before)
 
-    def refine(self, target: Target, pairing: Pairing, candidates: Sequence[Candidate], stop: float) -> list[Candidate]:
-        """Network refinements of the most confident candidates of each source, as many as fit before `stop`."""
+    def refine(
+        self, target: Target, pairing: Pairing, candidates: Sequence[Candidate], stop: float
+    ) -> tuple[list[Candidate], list[Candidate]]:
+        """The candidates with the network's opinion in their confidence, and its refinements of them, a pass for each.
+
+        The most confident of each source go first, as many as fit before `stop`; the others keep their confidence.
+        """
         assert self.network is not None
-        profile, scores = self.features.alignment(target)
+        starts = self.choose_starts(candidates)
+        confidence = {id(c): c.confidence for c in candidates}
         refined: list[Candidate] = []
         effort = target.length * min(target.length, MAX_WHOLE)
+        size = max(1, PAIRS_AT_ONCE // effort)
         try:
-            for start in self._starts(candidates):
+            for first in range(0, len(starts), size):
                 began = time.monotonic()
-                if began + self.seconds_per_effort * effort > stop:
+                batch = starts[first : first + size]
+                if began + self.seconds_per_effort * effort * len(batch) > stop:
                     break
-                example = build_example(
-                    target,
-                    pairing,
-                    start.coords,
-                    start_confidence=start.confidence,
-                    profile=profile,
-                    covariation=scores,
-                )
-                fold = fold_example(self.network, example, self.recycles, self.device)
-                # Rated as its start is: on the development split refinements reached what their starts did (+0.002),
-                # while the network's own expected TM-score did not follow what was reached (r -0.1).
-                note = f"from {start.origin} {start.note}; own estimate {fold.expected_tm:.2f}"
-                refined.append(Candidate(coords=fold.coords, origin="network", confidence=start.confidence, note=note))
-                self.seconds_per_effort = (time.monotonic() - began) / effort
+                for start, fold in zip(batch, self._fold(target, pairing, batch, candidates)):
+                    share = NETWORK_SHARE if fold.start_tm > 0 else 0.0
+                    confidence[id(start)] = (1 - share) * start.confidence + share * fold.start_tm
+                    change = fold.expected_tm - fold.start_tm  # by how much the network thinks that it helped
+                    note = f"from {start.origin} {start.note}"
+                    expected = float(np.clip(confidence[id(start)] + change, 0.0, 1.0))
+                    refined.append(Candidate(coords=fold.coords, origin="network", confidence=expected, note=note))
+                self.seconds_per_effort = (time.monotonic() - began) / (effort * len(batch))
         except OutOfTime:
-            log.info(
-                "%s: out of time after %d refinements; the candidates so far stand", target.target_id, len(refined)
-            )
-        return refined
+            log.info("%s: out of time after %d passes; the candidates so far stand", target.target_id, len(refined))
+        return [replace(c, confidence=confidence[id(c)]) for c in candidates], refined
 
-    def _starts(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def _fold(
+        self, target: Target, pairing: Pairing, starts: Sequence[Candidate], candidates: Sequence[Candidate]
+    ) -> list[Fold]:
+        """One pass from each start, the other candidates beside it."""
+        assert self.network is not None
+        profile, scores = self.features.alignment(target)
+        examples = [
+            build_example(
+                target,
+                pairing,
+                start.coords,
+                start_confidence=start.confidence,
+                profile=profile,
+                covariation=scores,
+                others=_others([c for c in candidates if c is not start]),
+            )
+            for start in starts
+        ]
+        if target.length <= MAX_WHOLE:
+            return fold_batch(self.network, examples, self.recycles, self.device)
+        return [fold_example(self.network, example, self.recycles, self.device) for example in examples]
+
+    def choose_starts(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Templates and assemblies in turns, each by falling confidence."""
         kinds = [
             sorted((c for c in candidates if c.origin == origin), key=lambda c: -c.confidence)
             for origin in ("assembly", "template")
         ]
-        mixed = [kind[k] for k in range(MOST_REFINED) for kind in kinds if k < len(kind)]
+        mixed = [kind[k] for k in range(len(candidates)) for kind in kinds if k < len(kind)]
         length = len(candidates[0].coords) if candidates else 1
-        return mixed[: max(LEAST_REFINED, min(MOST_REFINED, RESIDUES_REFINED // length))]
+        return mixed[: max(LEAST_JUDGED, min(MOST_JUDGED, PAIRS_JUDGED // length**2))]
+
+
+def _others(candidates: Sequence[Candidate]) -> Others | None:
+    """What the network sees beside a start."""
+    if not candidates:
+        return None
+    return choose_others(
+        np.stack([c.coords for c in candidates]).astype(np.float32),
+        np.array([c.confidence for c in candidates], np.float32),
+        np.array([c.origin == "template" for c in candidates], np.bool_),
+    )

@@ -21,8 +21,8 @@ from rnafold.losses import (
     nearest_neighbours,
     penalty,
     term_weight,
-    tm_scale,
 )
+from rnafold.model.heads import DISTOGRAM_BINS, distogram_bins, distogram_centres, distogram_loss, tm_scale
 from rnafold.model.network import Output
 from rnafold.scoring.tm import measure_d0
 from rnafold.settings import LossConfig, TermConfig
@@ -38,6 +38,8 @@ def output_of(coords: torch.Tensor) -> Output:
         expected_tm=torch.full(size[:1], 0.5, requires_grad=True),
         distances=torch.full((*size, size[1]), 10.0, requires_grad=True),
         spreads=torch.full((*size, size[1]), 2.0, requires_grad=True),
+        distogram=torch.zeros((*size, size[1], DISTOGRAM_BINS), requires_grad=True),
+        pairs=torch.zeros((*size, size[1]), requires_grad=True),
     )
 
 
@@ -139,7 +141,7 @@ def test_every_term_has_a_gradient_at_one_atom_a_residue(name: str) -> None:
     output = output_of(coords)
     torch.manual_seed(0)
     value = compute_losses(output, batch, CONFIG, 10.0).terms[name].sum()
-    inputs = [coords, output.lddt, output.expected_tm, output.distances, output.spreads]
+    inputs = [coords, output.lddt, output.expected_tm, output.distances, output.spreads, output.distogram, output.pairs]
     gradients = torch.autograd.grad(value, [x for x in inputs if x is not None], allow_unused=True)
     assert sum(float(g.abs().sum()) for g in gradients if g is not None) > 0
 
@@ -220,3 +222,21 @@ def test_the_cost_of_1200_residues_stays_far_below_a_full_matrix() -> None:
     # one (L, L) float array has 1,440,000 values; no saved tensor may come near it
     assert max(saved) < 1200 * 1200 / 10
     assert np.isfinite(float(value.detach()))
+
+
+def test_the_distogram_loss_is_the_cross_entropy_of_the_true_bin() -> None:
+    # bins are 1 Å wide from 3 Å on: 10.4 Å is nearest to the centre 10 Å, the eighth bin; log 40 for equal logits
+    true = torch.tensor([[[10.4]]])
+    assert int(distogram_bins(true)) == 7
+    assert float(distogram_centres(true.device)[7]) == 10.0
+    logits = torch.zeros(1, 1, 1, DISTOGRAM_BINS)
+    real = torch.ones(1, 1, 1, dtype=torch.bool)
+    assert float(distogram_loss(logits, true, real)) == pytest.approx(math.log(40))
+    sure = logits.clone()
+    sure[..., 7] = 20.0
+    assert float(distogram_loss(sure, true, real)) < 1e-4
+    assert float(distogram_loss(sure, true + 2.0, real)) > 10.0
+
+
+def test_distances_beyond_the_distogram_fall_into_its_ends() -> None:
+    assert distogram_bins(torch.tensor([0.0, 500.0])).tolist() == [0, DISTOGRAM_BINS - 1]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnafold.features.build import NUM_RESIDUE_CHANNELS, Example
+from rnafold.features.build import NUM_OTHERS, NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example
 
 LENGTH_MULTIPLE = 8
 
@@ -27,7 +27,10 @@ class Batch:
         residue_channels: (B, L, NUM_RESIDUE_CHANNELS) float32, see features.build.
         pairing: (B, L, L) float32 base-pair probabilities.
         covariation: (B, L, L) float32 in 0-1, zeros without an alignment.
+        samples: (B, NUM_SAMPLES, L) int64, partners in sampled secondary structures, -1 = none.
         start: (B, L, A, 3) float32, Å: the candidate that the network refines, centred.
+        others: (B, NUM_OTHERS, L, 3) float32, Å: further candidates, centred; zeros where there are fewer.
+        other_confidence: (B, NUM_OTHERS, 2) float32, expected TM-scores: column 0 of templates, 1 of others.
         coords: (B, L, A, 3) float32, Å: the reference, zeros where unresolved.
         coord_mask: (B, L, A) bool, True = resolved.
         partner: (B, L) int64, the residue it pairs with in the reference or the predicted pairing, -1 = none.
@@ -40,7 +43,10 @@ class Batch:
     residue_channels: Tensor
     pairing: Tensor
     covariation: Tensor
+    samples: Tensor
     start: Tensor
+    others: Tensor
+    other_confidence: Tensor
     coords: Tensor
     coord_mask: Tensor
     partner: Tensor
@@ -84,7 +90,10 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
         "residue_channels": np.zeros((num, size, NUM_RESIDUE_CHANNELS), np.float32),
         "pairing": np.zeros((num, size, size), np.float32),
         "covariation": np.zeros((num, size, size), np.float32),
+        "samples": np.full((num, NUM_SAMPLES, size), -1, np.int64),
         "start": np.zeros((num, size, atoms, 3), np.float32),
+        "others": np.zeros((num, NUM_OTHERS, size, 3), np.float32),
+        "other_confidence": np.zeros((num, NUM_OTHERS, 2), np.float32),
         "coords": np.zeros((num, size, atoms, 3), np.float32),
         "coord_mask": np.zeros((num, size, atoms), np.bool_),
         "partner": np.full((num, size), -1, np.int64),
@@ -95,6 +104,9 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
         for name in ("tokens", "chain_index", "residue_index", "residue_channels", "start", "coords", "coord_mask"):
             arrays[name][row, :n] = getattr(example, name)
         arrays["partner"][row, :n] = example.partner
+        arrays["samples"][row, : len(example.samples), :n] = example.samples
+        arrays["others"][row, : len(example.others), :n] = example.others
+        arrays["other_confidence"][row, : len(example.others)] = example.other_confidence
         arrays["pairing"][row, :n, :n] = example.pairing
         if example.covariation is not None:
             arrays["covariation"][row, :n, :n] = example.covariation

@@ -12,6 +12,28 @@ FloatArray = npt.NDArray[np.float64]
 # Alignment profile A C G U unknown gap (6), has an alignment (1), probability of pairing up- and downstream and of
 # being unpaired (3), confidence of the start structure (1).
 NUM_RESIDUE_CHANNELS = 11
+START_CONFIDENCE_CHANNEL = 10
+# Other candidates whose distances the network sees beside its start, and sampled secondary structures.
+NUM_OTHERS, NUM_SAMPLES = 8, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Others:
+    """Candidates beside the start: coords (K, L, 3) in Å, expected TM-scores (K,), and which are of templates (K,)."""
+
+    coords: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32]
+    is_template: npt.NDArray[np.bool_]
+
+
+def choose_others(
+    coords: npt.NDArray[np.float32], confidence: npt.NDArray[np.float32], is_template: npt.NDArray[np.bool_]
+) -> Others:
+    """Of candidates (K, L, 3) the most confident templates and assemblies, half of NUM_OTHERS each at most."""
+    order = np.argsort(-confidence, kind="stable")
+    half = NUM_OTHERS // 2
+    kept = np.concatenate([order[is_template[order]][:half], order[~is_template[order]][:half]])
+    return Others(coords=coords[kept], confidence=confidence[kept], is_template=is_template[kept])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +47,10 @@ class Example:
     residue_channels: npt.NDArray[np.float32]
     pairing: npt.NDArray[np.float32]
     covariation: npt.NDArray[np.float32] | None
+    samples: npt.NDArray[np.int64]
     start: npt.NDArray[np.float32]
+    others: npt.NDArray[np.float32]
+    other_confidence: npt.NDArray[np.float32]
     coords: npt.NDArray[np.float32]
     coord_mask: npt.NDArray[np.bool_]
     partner: npt.NDArray[np.int64]
@@ -46,6 +71,7 @@ def build_example(
     covariation: npt.NDArray[np.float32] | None = None,
     reference: Structure | None = None,
     reference_partner: npt.NDArray[np.int64] | None = None,
+    others: Others | None = None,
 ) -> Example:
     """One example; without `reference` (prediction) the coordinates are zeros and masked out.
 
@@ -58,6 +84,7 @@ def build_example(
         covariation: (L, L) scores in 0-1, None without an alignment.
         reference: the known structure.
         reference_partner: (L,) pairs of the reference; None means those of `pairing`.
+        others: further candidates, of which the first NUM_OTHERS are seen; None means none.
     """
     length = target.length
     chain_index, residue_index = np.zeros(length, np.int64), np.zeros(length, np.int64)
@@ -70,13 +97,14 @@ def build_example(
         channels[:, :6], channels[:, 6] = profile, 1.0
     channels[:, 7], channels[:, 8] = np.triu(probabilities).sum(1), np.tril(probabilities).sum(1)
     channels[:, 9] = np.clip(1.0 - channels[:, 7] - channels[:, 8], 0.0, 1.0)
-    channels[:, 10] = start_confidence
+    channels[:, START_CONFIDENCE_CHANNEL] = start_confidence
     if reference is None:
         coords, coord_mask = np.zeros((length, 1, 3), np.float32), np.zeros((length, 1), np.bool_)
     else:
         coord_mask = reference.mask
         centre = reference.coords[coord_mask].mean(0) if coord_mask.any() else np.zeros(3)
         coords = np.where(coord_mask[..., None], reference.coords - centre, 0.0).astype(np.float32)
+    other_coords, other_confidence = _pack_others(others, length)
     return Example(
         target_id=target.target_id,
         tokens=rna.encode_sequence(target.sequence),
@@ -85,11 +113,30 @@ def build_example(
         residue_channels=channels,
         pairing=probabilities,
         covariation=covariation,
+        samples=pairing.samples[:NUM_SAMPLES],
         start=(start - start.mean(0))[:, None, :].astype(np.float32),
+        others=other_coords,
+        other_confidence=other_confidence,
         coords=coords,
         coord_mask=coord_mask,
         partner=pairing.partner if reference_partner is None else reference_partner,
     )
+
+
+def _pack_others(others: Others | None, length: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Centred coordinates (K, L, 3), and confidences (K, 2): in column 0 of templates, in column 1 of others."""
+    if others is None:
+        return np.zeros((0, length, 3), np.float32), np.zeros((0, 2), np.float32)
+    coords = others.coords[:NUM_OTHERS]
+    kind = others.is_template[:NUM_OTHERS]
+    confidence = np.stack([kind, ~kind], axis=1) * others.confidence[:NUM_OTHERS, None]
+    return coords - coords.mean(1, keepdims=True), confidence.astype(np.float32)
+
+
+def crop_partners(partner: npt.NDArray[np.int64], first: int, stop: int) -> npt.NDArray[np.int64]:
+    """Partners (.., L) of residues `first` .. `stop`, counted from `first`; -1 where the partner is outside."""
+    part = partner[..., first:stop]
+    return np.where((part >= first) & (part < stop), part - first, -1)
 
 
 def crop_example(example: Example, first: int, size: int) -> Example:
@@ -98,8 +145,7 @@ def crop_example(example: Example, first: int, size: int) -> Example:
     if first == 0 and stop == example.length:
         return example
     part = slice(first, stop)
-    partner = example.partner[part] - first
-    start = example.start[part]
+    start, others = example.start[part], example.others[:, part]
     return replace(
         example,
         tokens=example.tokens[part],
@@ -108,8 +154,10 @@ def crop_example(example: Example, first: int, size: int) -> Example:
         residue_channels=example.residue_channels[part],
         pairing=example.pairing[part, part],
         covariation=None if example.covariation is None else example.covariation[part, part],
+        samples=crop_partners(example.samples, first, stop),
         start=start - start.mean((0, 1)),
+        others=others - others.mean(1, keepdims=True),
         coords=example.coords[part],
         coord_mask=example.coord_mask[part],
-        partner=np.where((partner >= 0) & (partner < stop - first) & (example.partner[part] >= 0), partner, -1),
+        partner=crop_partners(example.partner, first, stop),
     )

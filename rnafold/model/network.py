@@ -2,7 +2,9 @@
 transformer. Both give C1' coordinates in Å, a confidence a residue (pLDDT as a fraction) and an expected TM-score.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +12,17 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rnafold.features.batch import Batch
-from rnafold.features.build import NUM_RESIDUE_CHANNELS
+from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers
+from rnafold.model.heads import Judge, PairHeads, measure_agreement
 from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
 # Distances beyond this carry no restraint; the same bound clamps the restraint loss.
 RESTRAINT_MAXIMUM = 60.0
-# A fresh network keeps sigmoid(4) = 98 % of each start distance and wants half of RESTRAINT_MAXIMUM for the rest.
-KEEP_START = 4.0
-# Shift in Å for one unit of the frame vector head.
-SHIFT_STEP = 10.0
+# Change of a distance and shift of a residue in Å for one unit of their heads.
+DISTANCE_STEP, SHIFT_STEP = 10.0, 10.0
 # Steps toward the predicted distances before those that carry gradient: whole helices move slowly. A rate below 1
 # keeps every step stable: the largest eigenvalue of a weighted graph Laplacian, normalised by its diagonal, is 2.
 WARM_STEPS = 16
@@ -36,15 +37,21 @@ class Output:
         coords: (B, L, A, 3) float32, Å.
         lddt: (B, L) expected lDDT of each residue, 0-1.
         expected_tm: (B,) expected TM-score of `coords`, 0-1.
+        start_tm: (B,) expected TM-score of what the last pass started from, 0-1.
         distances: (B, L, L) expected distances in Å, symmetric.
         spreads: (B, L, L) expected absolute deviations of `distances` in Å, positive.
+        distogram: (B, L, L, K) logits of the bins of model.heads, symmetric; only where a gradient is kept.
+        pairs: (B, L, L) logits of base pairs, symmetric; only where a gradient is kept.
     """
 
     coords: Tensor
     lddt: Tensor | None = None
     expected_tm: Tensor | None = None
+    start_tm: Tensor | None = None
     distances: Tensor | None = None
     spreads: Tensor | None = None
+    distogram: Tensor | None = None
+    pairs: Tensor | None = None
 
 
 class PlainNetwork(nn.Module):
@@ -107,25 +114,34 @@ class Relaxation(nn.Module):
     def __init__(self, width: int, channels: int, steps: int) -> None:
         super().__init__()
         self.norm_pair = nn.LayerNorm(channels)
-        self.restraint = nn.Linear(channels, 4)
+        self.restraint = nn.Linear(channels, 5)
         self.norm_single = nn.LayerNorm(width)
         self.shift = nn.Linear(width, 3)
         self.rates = nn.Parameter(torch.full((steps,), RELAXATION_RATE))
-        # nearly zero: a fresh network hands the start structure through, and training can only improve on it
-        nn.init.normal_(self.restraint.weight, std=1e-3)
+        # nearly zero: a fresh network hands the start through to a hundredth of an Å, since a short target's TM-score
+        # counts tenths of an Å
+        nn.init.normal_(self.restraint.weight, std=1e-4)
         nn.init.zeros_(self.restraint.bias)
-        nn.init.normal_(self.shift.weight, std=1e-3)
+        nn.init.normal_(self.shift.weight, std=1e-4)
         nn.init.zeros_(self.shift.bias)
 
-    def forward(self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """single (B, L, D), pair (B, L, L, C), coords (B, L, 3) -> coords, distances (B, L, L), spreads (B, L, L)."""
+    def forward(
+        self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor, consensus: Sequence[Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Coords (B, L, 3), wanted distances (B, L, L) and their spreads (B, L, L), from coords (B, L, 3).
+
+        A wanted distance is the present one, moved toward that of the templates and that of the assemblies among the
+        other candidates, plus a change.
+        """
         raw = self.restraint(self.norm_pair(pair)).float()
         shift = SHIFT_STEP * self.shift(self.norm_single(single)).float()
         with torch.autocast(coords.device.type, enabled=False):
             raw = raw + raw.transpose(1, 2)
-            keep = torch.sigmoid(KEEP_START + raw[..., 2])
-            wanted = RESTRAINT_MAXIMUM * torch.sigmoid(raw[..., 0])
-            distances = (keep * layers.measure_distances(coords) + (1.0 - keep) * wanted).clamp_min(2.0)
+            present = layers.measure_distances(coords)
+            distances = present + DISTANCE_STEP * raw[..., 0]
+            for channel, (mean, sure) in zip((2, 4), consensus[1:]):
+                distances = distances + raw[..., channel] * (mean - present) * (sure > 0)
+            distances = distances.clamp_min(2.0)
             spreads = F.softplus(raw[..., 1] + 1.0) + 0.2
             near = torch.sigmoid((RESTRAINT_MAXIMUM - 2.0 - distances) / 2.0)
             real = mask[:, :, None] & mask[:, None, :]
@@ -164,31 +180,39 @@ class PairNetwork(nn.Module):
             layers.Block(width, config.attention_heads, config.feed_forward, config.dropout)
             for _ in range(config.layers)
         )
-        self.updates = nn.ModuleList(layers.PairUpdate(width, channels) for _ in range(config.pair_updates))
+        self.updates = nn.ModuleList(
+            layers.PairUpdate(width, channels, config.attention_heads) for _ in range(config.pair_updates)
+        )
         # updates are spread evenly: after layers n/k, 2n/k, ..
         self.update_after = [(k + 1) * config.layers // (config.pair_updates + 1) for k in range(config.pair_updates)]
         self.relaxation = Relaxation(width, channels, config.relax_steps)
         self.norm_out = nn.LayerNorm(width)
         self.lddt = nn.Linear(width, 1)
-        self.expected_tm = nn.Sequential(nn.Linear(width + 2, 64), nn.GELU(), nn.Linear(64, 1))
+        self.pair_heads = PairHeads(channels)
+        self.judge = Judge(width)
         self.max_recycles = config.max_recycles
         self.use_checkpointing = False
 
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
-        coords = batch.start[:, :, 0].float()
+        start = batch.start[:, :, 0].float()
+        consensus = layers.measure_consensus(batch.others, batch.other_confidence)
+        known = (batch.pairing, batch.covariation, layers.sampled_pairs(batch.samples))
+        coords = start
         with torch.no_grad():
             for _ in range(recycles):
-                coords = self.refine(batch, coords).coords[:, :, 0]
-        return self.refine(batch, coords)
+                coords = self.refine(batch, coords, known, consensus)[2]
+        return self.judge_result(batch, start, *self.refine(batch, coords, known, consensus))
 
-    def refine(self, batch: Batch, coords: Tensor) -> Output:
-        """One pass of the trunk and the coordinate update from `coords` (B, L, 3)."""
+    def refine(
+        self, batch: Batch, coords: Tensor, known: Sequence[Tensor], consensus: Sequence[Any]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C), coords, distances and spreads."""
         with torch.autocast(coords.device.type, enabled=False):
             coords = centre(coords, batch.mask)
             frames = layers.build_frames(coords, batch.mask)
         relative = layers.relative_position(batch.chain_index, batch.residue_index)
-        pair = self.pair_input(batch.pairing, batch.covariation, relative, coords, frames)
+        pair = self.pair_input(known, relative, coords, frames, consensus)
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
         rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
         recompute = self.use_checkpointing and self.training
@@ -196,25 +220,40 @@ class PairNetwork(nn.Module):
         bias_input = self.norm_bias(pair)
         for index, block in enumerate(self.blocks):
             if index in updates:
-                update = updates[index]
-                pair = checkpoint(update, single, pair, use_reentrant=False) if recompute else update(single, pair)
+                update, args = updates[index], (single, pair, batch.mask)
+                single, pair = checkpoint(update, *args, use_reentrant=False) if recompute else update(*args)
                 bias_input = self.norm_bias(pair)
             mask = layers.attention_mask(batch.mask, self.bias[index](bias_input).permute(0, 3, 1, 2))
             single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
-        coords, distances, spreads = self.relaxation(single, pair, coords, batch.mask)
+        return single, pair, *self.relaxation(single, pair, coords, batch.mask, consensus)
+
+    def judge_result(
+        self,
+        batch: Batch,
+        start: Tensor,
+        single: Tensor,
+        pair: Tensor,
+        coords: Tensor,
+        distances: Tensor,
+        spreads: Tensor,
+    ) -> Output:
+        """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""
         out = self.norm_out(single)
-        real = batch.mask[..., None].to(out.dtype)
-        pooled = (out * real).sum(1) / real.sum(1)
-        pairs = batch.mask[:, :, None] & batch.mask[:, None, :]
-        doubt = torch.where(pairs, spreads.detach().log(), 0.0).sum((1, 2)) / pairs.sum((1, 2))
-        size = batch.mask.sum(1).float().log()
-        expected = self.expected_tm(torch.cat([pooled.float(), doubt[:, None], size[:, None]], dim=-1))
+        lddt = torch.sigmoid(self.lddt(out)[..., 0].float())
+        symmetric = pair + pair.transpose(1, 2)
+        logits = self.pair_heads(symmetric) if torch.is_grad_enabled() else (None, None)
+        measures = measure_agreement(self.pair_heads, symmetric, (start, coords.detach()), batch.mask)
+        confidence = batch.residue_channels[:, 0, START_CONFIDENCE_CHANNEL]
+        expected = self.judge(out, lddt, measures, confidence, batch.mask)
         return Output(
             coords=coords[:, :, None, :],
-            lddt=torch.sigmoid(self.lddt(out)[..., 0].float()),
-            expected_tm=torch.sigmoid(expected[..., 0].float()),
+            lddt=lddt,
+            expected_tm=expected[:, 1],
+            start_tm=expected[:, 0],
             distances=distances,
             spreads=spreads,
+            distogram=logits[0],
+            pairs=logits[1],
         )
 
 

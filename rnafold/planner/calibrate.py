@@ -57,8 +57,8 @@ def calibrate(config: Config, data: Path, budget_seconds: float = 300.0) -> Cali
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
     examples, starts = build_examples(entries, features, config)
     validation = [
-        (entry, prediction_example(entry.target, features, start, confidence))
-        for entry, (start, confidence) in zip(entries.validation, starts)
+        (entry, prediction_example(entry.target, features, start, confidence, others))
+        for entry, (start, confidence, others) in zip(entries.validation, starts)
     ]
     preparation = reading + time.monotonic() - began
     with tempfile.TemporaryDirectory() as folder:

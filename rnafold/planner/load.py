@@ -157,7 +157,8 @@ def deal_epochs(load: TrainingLoad, config: Config, micro_batch: int, effective_
     counts: Counter[tuple[int, int]] = Counter()
     steps = examples = 0
     for epoch in range(epochs):
-        windows = plan_epoch(load.lengths, load.groups, config.train.seed, epoch, effective_batch, micro_batch)
+        seed, balance = config.train.seed, config.data.balance_length
+        windows = plan_epoch(load.lengths, load.groups, seed, epoch, effective_batch, micro_batch, balance)
         steps += len(windows)
         for window in windows:
             for indices in window.micro_batches:

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.features.build import Example, build_example, crop_example
+from rnafold.features.build import Example, Others, build_example, crop_example
 from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
 from rnafold.settings import DataConfig
@@ -91,26 +91,28 @@ class TrainingExamples(Dataset[Example]):
         config = self.features.config
         entry = self.entries[index]
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        start, confidence = self._start(index, rng)
+        start, confidence, others = self._start(index, rng)
         reference = entry.references[int(rng.integers(len(entry.references)))]
-        example = self._build(
-            index, start + rng.normal(scale=config.start_noise, size=start.shape), confidence, reference
-        )
+        noisy = start + rng.normal(scale=config.start_noise, size=start.shape)
+        example = self._build(index, noisy, confidence, reference, others)
         spare = example.length - config.crop_length
         return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
 
-    def _start(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float]:
+    def _start(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float, Others | None]:
         target = self.entries[index].target
         if self.candidates is not None:
             found = self.candidates[target.target_id]
-            k = int(rng.integers(len(found.coords)))
-            return found.coords[k].astype(np.float64), float(found.confidence[k])
+            k, templates = found.draw(rng)
+            others = found.others(k, templates=templates)
+            return found.coords[k].astype(np.float64), float(found.confidence[k]), others
         key = (index, int(rng.integers(self.features.config.start_variants)))
         if key not in self.starts:
             self.starts[key] = build_start(target, self.features.pairings[target.target_id], key[1])
-        return self.starts[key]
+        return *self.starts[key], None
 
-    def _build(self, index: int, start: FloatArray, confidence: float, reference: Structure) -> Example:
+    def _build(
+        self, index: int, start: FloatArray, confidence: float, reference: Structure, others: Others | None
+    ) -> Example:
         entry = self.entries[index]
         if index not in self.alignments:
             self.alignments[index] = self.features.alignment(entry.target)
@@ -123,17 +125,30 @@ class TrainingExamples(Dataset[Example]):
             profile=profile,
             covariation=scores,
             reference=reference,
+            others=others,
             reference_partner=pairs_from_coords(rna.encode_sequence(entry.target.sequence), reference.c1),
         )
 
 
 def prediction_example(
-    target: Target, features: FeatureSource, start: FloatArray, start_confidence: float = 0.0
+    target: Target,
+    features: FeatureSource,
+    start: FloatArray,
+    start_confidence: float = 0.0,
+    others: Others | None = None,
 ) -> Example:
-    """Example of a target to be predicted from one start structure."""
+    """Example of a target to be predicted from one start structure, beside which other candidates may be seen."""
     profile, scores = features.alignment(target)
     pairing = features.pairings[target.target_id]
-    return build_example(target, pairing, start, start_confidence=start_confidence, profile=profile, covariation=scores)
+    return build_example(
+        target,
+        pairing,
+        start,
+        start_confidence=start_confidence,
+        profile=profile,
+        covariation=scores,
+        others=others,
+    )
 
 
 def describe_entries(entries: Sequence[Entry]) -> Mapping[str, float]:

@@ -214,9 +214,15 @@ class Trainer:
         return state
 
     def _windows(self, epoch: int) -> list[Window]:
-        train = self.config.train
+        train, examples = self.config.train, self.examples
         return plan_epoch(
-            self.examples.lengths, self.examples.groups, train.seed, epoch, self.effective_batch, train.micro_batch
+            examples.lengths,
+            examples.groups,
+            train.seed,
+            epoch,
+            self.effective_batch,
+            train.micro_batch,
+            self.config.data.balance_length,
         )
 
     def _load(self) -> Iterator[Batch]:

@@ -18,12 +18,14 @@ from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
 from rnafold.errors import InputError
+from rnafold.features.build import Others
 from rnafold.planner.guard import RunGuard
 from rnafold.planner.load import load_of_targets
 from rnafold.report import write_report
 from rnafold.run_config import count_accumulation, describe_learning_rates
 from rnafold.settings import Config, DataConfig, load_config
 from rnafold.structure import Entry
+from rnafold.templates.folds import load_folds
 from rnafold.training import machine
 from rnafold.training.checkpoint import write_atomically
 from rnafold.training.dataset import (
@@ -117,23 +119,28 @@ def find_run(config: Config, out: Path, resume: bool) -> bool:
 
 def build_examples(
     entries: Entries, features: FeatureSource, config: Config
-) -> tuple[TrainingExamples, list[tuple[FloatArray, float]]]:
-    """Training examples, and the start structure (L, 3) with its confidence of each validation entry."""
+) -> tuple[TrainingExamples, list[tuple[FloatArray, float, Others | None]]]:
+    """Training examples; and of each validation entry the start (L, 3), its confidence and the other candidates."""
     if config.data.start == "ideal":
         examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters)
         pairings = features.pairings
-        return examples, [build_start(e.target, pairings[e.target.target_id], 0) for e in entries.validation]
+        return examples, [(*build_start(e.target, pairings[e.target.target_id], 0), None) for e in entries.validation]
+    if not config.data.start_models:
+        log.warning("data.start_models is not set: the shipped ranker and jury saw the training chains")
     library = StartLibrary(
         entries.train,
         Path(config.data.cache),
         num_templates=config.data.start_templates,
         num_assemblies=config.data.start_assemblies,
-        seed=config.train.seed,
+        seed=0,  # the same starts for every training seed: they are made once
+        folds=load_folds(config.data.start_models) if config.data.start_models else None,
+        jobs=config.data.jobs,
     )
     starts = library.build(entries.train, features.pairings)
     examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters, starts=starts)
-    found = [library.build([e], features.pairings)[e.target.target_id] for e in entries.validation]
-    return examples, [(s.coords[0].astype(np.float64), float(s.confidence[0])) for s in found]
+    validation = library.build(entries.validation, features.pairings)
+    found = [validation[e.target.target_id] for e in entries.validation]
+    return examples, [(s.coords[0].astype(np.float64), float(s.confidence[0]), s.others(0)) for s in found]
 
 
 def write_summary(
@@ -202,19 +209,19 @@ def train_model(
     features.prepare([e.target for e in (*entries.train, *entries.validation)])
     examples, starts = build_examples(entries, features, config)
     validation = [
-        (entry, prediction_example(entry.target, features, start, confidence))
-        for entry, (start, confidence) in zip(entries.validation, starts)
+        (entry, prediction_example(entry.target, features, start, confidence, others))
+        for entry, (start, confidence, others) in zip(entries.validation, starts)
     ]
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "config.yaml", dump(config))
     trainer = Trainer(config, examples, validation, out, budget, resume=has_run, profile=profile)
     preparation_seconds = budget.elapsed_seconds
     if trainer.is_main:
-        scores = score_baselines(entries.validation, [s for s, _ in starts])
+        scores = score_baselines(entries.validation, [start for start, _, _ in starts])
         baselines = average_baselines(scores)
         by_target = {
             name: {"tm_score": tm, "confidence": confidence}
-            for (name, tm), (_, confidence) in zip(scores["start"].items(), starts)
+            for (name, tm), (_, confidence, _) in zip(scores["start"].items(), starts)
         }
         write_summary(out, entries, baselines, by_target, preparation_seconds, config)
         log.info("%s", trainer.describe())

@@ -21,9 +21,15 @@ class Window:
 
 
 def plan_epoch(
-    lengths: Sequence[int], groups: Sequence[str], seed: int, epoch: int, effective_batch: int, micro_batch: int
+    lengths: Sequence[int],
+    groups: Sequence[str],
+    seed: int,
+    epoch: int,
+    effective_batch: int,
+    micro_batch: int,
+    balance_length: int = 0,
 ) -> list[Window]:
-    """Optimizer steps of one epoch: one example of every group, in micro batches of similar length.
+    """Optimizer steps of one epoch: one example of each group at most, in micro batches of similar length.
 
     Args:
         lengths: residues of each example after cropping.
@@ -32,13 +38,16 @@ def plan_epoch(
         epoch: 0-based.
         effective_batch: examples of one step.
         micro_batch: examples of one forward pass.
+        balance_length: groups shorter than this many residues are drawn less often, in proportion to their length, so
+            that the many short chains do not outweigh the rest; 0 takes every group in every epoch.
     """
     rng = np.random.default_rng([seed, epoch, 0])
     members: dict[str, list[int]] = {}
     for index, group in enumerate(groups):
         members.setdefault(group or f"#{index}", []).append(index)
     chosen = [found[int(rng.integers(len(found)))] for found in members.values()]
-    order = [chosen[k] for k in rng.permutation(len(chosen))]
+    order = _draw([max(lengths[k] for k in found) for found in members.values()], balance_length, rng)
+    order = [chosen[k] for k in order]
     windows: list[Window] = []
     for first in range(0, len(order), effective_batch * SORTED_WINDOWS):
         # a random key breaks ties, so that equal lengths are dealt anew each epoch
@@ -49,3 +58,14 @@ def plan_epoch(
         # a window holds micro batches of all lengths, so that its gradient is not that of one length
         windows += [Window(micro_batches=tuple(micro[k : k + per_window])) for k in range(0, len(micro), per_window)]
     return windows
+
+
+def _draw(lengths: Sequence[int], balance_length: int, rng: np.random.Generator) -> list[int]:
+    """Indices in random order; each epoch draws equally many, so that the count of steps is known beforehand."""
+    if not balance_length or not lengths:
+        return [int(k) for k in rng.permutation(len(lengths))]
+    chance = np.minimum(1.0, np.array(lengths) / balance_length)
+    count = max(1, int(chance.sum()))
+    # the smallest exponential clocks: a weighted draw without replacement
+    clocks = rng.exponential(size=len(lengths)) / chance
+    return [int(k) for k in np.argsort(clocks, kind="stable")[:count]]

@@ -1,0 +1,146 @@
+"""Heads on the pair track: the distogram, pair logits, and the judge that expects the TM-scores of start and result.
+
+Shapes: B batch, L residues, C pair channels, D width, K bins. Coordinates in Å.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rnafold.model import layers
+
+# Centres of the distogram's bins in Å; the last bin holds everything beyond.
+DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
+# C1'-C1' distances in Å between which a pair counts as formed. Source: rna.PAIR_DISTANCE and its tails.
+FORMED_RANGE = (8.5, 12.5)
+NEAR = 20.0
+MEASURES = 4
+
+
+def tm_scale(resolved: Tensor) -> Tensor:
+    """d0 (B,) in Å of the competition's TM-score for a count of resolved residues. Source: docs of US-align for RNA."""
+    steps = torch.tensor([12, 16, 20, 24, 30], device=resolved.device)
+    table = torch.tensor([0.3, 0.4, 0.5, 0.6, 0.7, 0.0], device=resolved.device)
+    short = table[torch.bucketize(resolved.long(), steps, right=True)]
+    return torch.where(resolved >= 30, 0.6 * (resolved.float() - 0.5).clamp_min(0.0).sqrt() - 2.5, short)
+
+
+def distogram_centres(device: torch.device) -> Tensor:
+    """(K,) distances in Å at the middle of each bin."""
+    return DISTOGRAM_MINIMUM + DISTOGRAM_STEP * torch.arange(DISTOGRAM_BINS, device=device)
+
+
+def distogram_bins(distances: Tensor) -> Tensor:
+    """Index of the bin of each distance in Å; the first and the last take what lies beyond."""
+    return ((distances - DISTOGRAM_MINIMUM) / DISTOGRAM_STEP).round().long().clamp(0, DISTOGRAM_BINS - 1)
+
+
+class PairHeads(nn.Module):
+    """Distogram (B, R, L, K) and logits of base pairs (B, R, L), both symmetric, from the symmetrised pair track."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.distogram = nn.Linear(channels, DISTOGRAM_BINS)
+        self.pairs = nn.Linear(channels, 1)
+        nn.init.constant_(self.pairs.bias, -4.0)  # most residues do not pair with each other
+
+    def forward(self, symmetric: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (B, R, L, C) of pair + its transpose -> distogram logits and pair logits, float32."""
+        x = self.norm(symmetric)
+        return self.distogram(x).float(), self.pairs(x)[..., 0].float()
+
+
+class Judge(nn.Module):
+    """Expected TM-scores of the start and of the refined coordinates.
+
+    Each is asked how well its distances agree with the distogram, by the kernel of the TM-score itself, and how many of
+    the expected pairs it forms; a small network corrects the confidence that the start came with.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width + 2 * MEASURES + 4, 64)
+        self.correct = nn.Linear(64, 2)
+        nn.init.normal_(self.correct.weight, std=1e-2)
+        nn.init.zeros_(self.correct.bias)
+
+    def forward(self, out: Tensor, lddt: Tensor, measures: Tensor, confidence: Tensor, mask: Tensor) -> Tensor:
+        """Expected TM-scores (B, 2) of the start and of the result.
+
+        Args:
+            out: (B, L, D) normalised single representation.
+            lddt: (B, L) expected lDDT.
+            measures: (B, 2, MEASURES) of start and result.
+            confidence: (B,) that the start came with, 0 = unknown.
+            mask: (B, L).
+        """
+        real = mask.to(lddt.dtype)
+        count = real.sum(1)
+        pooled = (out.float() * real[..., None]).sum(1) / count[:, None]
+        known = (confidence > 0).to(lddt.dtype)
+        prior = torch.where(confidence > 0, torch.logit(confidence.clamp(0.02, 0.98)), 0.0)
+        mean_lddt = (lddt.detach() * real).sum(1) / count
+        rest = torch.stack([mean_lddt, count.log() / 5.0, prior, known], -1)
+        change = self.correct(F.gelu(self.expand(torch.cat([pooled, measures.flatten(1), rest], -1)))).float()
+        return torch.sigmoid(prior[:, None] + change)
+
+
+@torch.no_grad()
+def measure_agreement(heads: PairHeads, symmetric: Tensor, structures: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+    """How structures (B, L, 3) agree with the heads (B, S, MEASURES), worked on in chunks of rows.
+
+    The measures: mean over pairs of the TM-score's kernel of the error expected from the distogram, the same for the
+    best row (the residue that most others are well placed around) and for pairs nearer than NEAR in the structure,
+    and the share of expected base pairs that are formed.
+    """
+    centres = distogram_centres(symmetric.device)
+    scale = tm_scale(mask.sum(1)).clamp_min(1.0)[:, None, None]
+    rows: list[list[Tensor]] = [[] for _ in structures]
+    size = symmetric.shape[1]
+    for first in range(0, size, layers.ROW_CHUNK):
+        part = slice(first, first + layers.ROW_CHUNK)
+        logits, pair_logits = heads(symmetric[:, part])
+        real = (mask[:, part, None] & mask[:, None, :]).float()
+        expected = torch.sigmoid(pair_logits) * real
+        probability = logits.softmax(-1)
+        for at, coords in enumerate(structures):
+            distance = _rows_of_distances(coords, part)
+            kernel = torch.zeros_like(distance)
+            for k in range(DISTOGRAM_BINS):
+                kernel += probability[..., k] / (1.0 + ((centres[k] - distance) / scale) ** 2)
+            kernel *= real
+            near = real * (distance < NEAR)
+            formed = torch.sigmoid((distance - FORMED_RANGE[0]) * 2.0) * torch.sigmoid((FORMED_RANGE[1] - distance) * 2)
+            sums = [kernel, real, kernel * near, near, expected * formed, expected]
+            rows[at].append(torch.stack([x.sum(-1) for x in sums], -1))
+    return torch.stack([_summarise(torch.cat(found, 1)) for found in rows], 1)
+
+
+def _rows_of_distances(coords: Tensor, part: slice) -> Tensor:
+    """Distances (B, R, L) of some residues to all, float32."""
+    with torch.autocast(coords.device.type, enabled=False):
+        return torch.cdist(coords[:, part].float(), coords.float())
+
+
+def _summarise(sums: Tensor) -> Tensor:
+    """(B, MEASURES) of the sums over columns (B, L, 6) of `measure_agreement`."""
+    best = (sums[..., 0] / sums[..., 1].clamp_min(1.0)).amax(1)
+    total = sums.sum(1)
+    return torch.stack(
+        [
+            total[:, 0] / total[:, 1].clamp_min(1.0),
+            best,
+            total[:, 2] / total[:, 3].clamp_min(1.0),
+            total[:, 4] / (total[:, 5] + 1.0),
+        ],
+        -1,
+    )
+
+
+def distogram_loss(logits: Tensor, true: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy (B,) of a distogram (B, .., K) at true distances in Å (B, ..), a mean over `mask`."""
+    loss = F.cross_entropy(logits.flatten(0, -2), distogram_bins(true).flatten(), reduction="none").view(true.shape)
+    weights = mask.to(loss.dtype)
+    result: Tensor = (loss * weights).flatten(1).sum(1) / weights.flatten(1).sum(1).clamp_min(1.0)
+    return result

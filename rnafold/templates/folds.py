@@ -1,0 +1,90 @@
+"""Rankers and juries that did not see a chain: five folds of time, for the start structures of training chains.
+
+The shipped models were trained on the training chains, so there they are surer than they will be on a new target. A
+network that learns from their confidences would trust them too much. `benchmarks/train_ranker.py --folds` writes these.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rnafold.errors import InputError
+from rnafold.structure import Entry
+from rnafold.templates.jury import JURY_NAMES
+from rnafold.templates.ranker import Ranker
+
+INDEX_FILE = "folds.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldModels:
+    """Models of each fold, trained on the other folds.
+
+    Attributes:
+        begins: first release date of each fold, increasing.
+        groups: fold of each sequence group that had a chain in the training.
+        rankers: one a fold.
+        juries: one a fold.
+    """
+
+    begins: tuple[datetime.date, ...]
+    groups: Mapping[str, int]
+    rankers: tuple[Ranker, ...]
+    juries: tuple[Ranker, ...]
+
+    def fold_of(self, entry: Entry) -> int:
+        """The fold whose models saw nothing of the entry's sequence group: that of its group, else of its date."""
+        if entry.group in self.groups:
+            return self.groups[entry.group]
+        date = entry.target.cutoff or datetime.date.min
+        return max((fold for fold, begin in enumerate(self.begins) if begin <= date), default=0)
+
+    def ranker_of(self, entry: Entry) -> Ranker:
+        """The ranker for an entry; out of fold stands in for "trained before", so every gate lets it through."""
+        return replace(self.rankers[self.fold_of(entry)], trained_before=datetime.date.min)
+
+    def jury_of(self, entry: Entry) -> Ranker:
+        """The jury for an entry, as `ranker_of`."""
+        return replace(self.juries[self.fold_of(entry)], trained_before=datetime.date.min)
+
+
+def save_folds(
+    folder: str | Path,
+    begins: Sequence[datetime.date],
+    groups: Mapping[str, int],
+    rankers: Sequence[Ranker],
+    juries: Sequence[Ranker],
+) -> None:
+    """Writes the models of each fold and, last, the index; a folder without index is not a set of folds."""
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    for fold, (ranker, jury) in enumerate(zip(rankers, juries, strict=True)):
+        ranker.save(place / f"ranker-{fold}.json")
+        jury.save(place / f"jury-{fold}.json")
+    index = {"begins": [date.isoformat() for date in begins], "groups": dict(sorted(groups.items()))}
+    part = place / f".{INDEX_FILE}.part"
+    part.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    part.replace(place / INDEX_FILE)
+
+
+def load_folds(folder: str | Path) -> FoldModels:
+    """Reads what `save_folds` wrote.
+
+    Raises:
+        InputError: the folder holds no folds, or a file of another kind.
+    """
+    place = Path(folder)
+    try:
+        index = json.loads((place / INDEX_FILE).read_text(encoding="utf-8"))
+        begins = tuple(datetime.date.fromisoformat(text) for text in index["begins"])
+        groups = {str(group): int(fold) for group, fold in index["groups"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: no fold models there (benchmarks/train_ranker.py --folds): {error}") from error
+    return FoldModels(
+        begins=begins,
+        groups=groups,
+        rankers=tuple(Ranker.load(place / f"ranker-{fold}.json") for fold in range(len(begins))),
+        juries=tuple(Ranker.load(place / f"jury-{fold}.json", JURY_NAMES) for fold in range(len(begins))),
+    )
