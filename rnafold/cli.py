@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rnafold import __version__
+from rnafold.cli_experiment import add_experiment
 from rnafold.cli_kaggle import add_kaggle
 from rnafold.cli_plan import add_plan, add_quota
 from rnafold.cli_report import add_report
@@ -29,7 +30,7 @@ typical use:
   python -m rnafold score submission.csv validation_labels.csv
 
 exit codes: 0 done; 2 your input is at fault (one line says where); 3 a valid file was written, but some targets fell
-back to a plain strand; 1 anything else (a bug: please report the traceback)
+back to a plain strand, or a run of an experiment failed; 1 anything else (a bug: please report the traceback)
 """
 
 
@@ -52,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_kaggle(commands)
     add_plan(commands)
     add_quota(commands)
+    add_experiment(commands)
     return parser
 
 

@@ -16,7 +16,7 @@ from rnafold.prediction import PredictOptions, predict_submission
 from rnafold.report import write_report
 from rnafold.settings import resolve_config
 from rnafold.submission import check_submission, find_records, format_findings, list_defects
-from rnafold.training.evaluate import evaluate_baselines
+from rnafold.training.evaluate import average_baselines, score_baselines
 from rnafold.training.run import train_model
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def run_demo(out: Path, seed: int) -> int:
     scores = score_submission(submission, data / "test_labels.csv")
     print(scorecard.format_table(scores, records=find_records(submission)[0]))
     entries = read_entries(data / "test_sequences.csv", data / "test_labels.csv")
-    trivial = evaluate_baselines(entries, [np.zeros((e.target.length, 3)) for e in entries])
+    trivial = average_baselines(score_baselines(entries, [np.zeros((e.target.length, 3)) for e in entries]))
     mean = scorecard.average_scores(scores)
     print(f"TM-score {mean:.3f}; all zeros {trivial['zeros']:.3f}, straight lines {trivial['straight_line']:.3f}")
     report = write_report(run, out / "report.html", submission, data / "test_labels.csv")

@@ -26,7 +26,7 @@ FLOORS = {
     4: ["model", "losses", "folding", "weights"],
     5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"]
     + ["model_card", "card_text"],
-    6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "walkthrough", "__main__", ""],
+    6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "cli_experiment", "walkthrough", "__main__", ""],
 }
 DOORS = {
     "pandas": ["data.competition", "submission"],

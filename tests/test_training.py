@@ -238,6 +238,21 @@ def test_max_hours_stops_in_time_with_a_checkpoint(demo: Path, tmp_path: Path) -
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
+def test_an_evaluation_that_the_time_did_not_reach_is_made_up_for_on_resume(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, original = configure(demo), Trainer._must_stop
+    monkeypatch.setattr(Trainer, "_must_stop", lambda self, *kinds: kinds == ("evaluation",) and self.state.step >= 6)
+    state = train_model(config, demo / "data", tmp_path / "run")
+    # both epochs of three steps are done, but not the evaluation of the second
+    assert (state.finished, state.step) == ("time", 6)
+    monkeypatch.setattr(Trainer, "_must_stop", original)
+    state = train_model(config, demo / "data", tmp_path / "run", resume=True)
+    assert (state.finished, state.step, state.epoch) == ("epochs", 6, 2)
+    evaluations = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "evaluation"]
+    assert [r["step"] for r in evaluations] == [3, 6]
+
+
 def test_a_run_folder_is_not_overwritten_without_resume(demo: Path, tmp_path: Path) -> None:
     config = configure(demo, "train.epochs=1")
     train_model(config, demo / "data", tmp_path / "run")

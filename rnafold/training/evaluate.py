@@ -1,7 +1,7 @@
 """Validation: the part-2 TM-score of one prediction a target, beside what trivial submissions reach."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,15 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Mean TM-score over the targets and the four physics terms of the predictions (means over targets)."""
+    """Mean TM-score over the targets and the four physics terms of the predictions (means over targets).
+
+    `expected_tm_by_target` is what the network itself expects of each prediction, 0 where it has no such head.
+    """
 
     tm_score: float
     by_target: dict[str, float]
     physics: dict[str, float]
+    expected_tm_by_target: dict[str, float] = field(default_factory=dict)
 
 
 def straight_line(length: int) -> FloatArray:
@@ -38,14 +42,20 @@ def score_points(entry: Entry, coords: FloatArray) -> float:
     return score_target(target.target_id, target.chains, coords[None], entry.references, "fast").best
 
 
-def evaluate_baselines(entries: Sequence[Entry], starts: Sequence[FloatArray]) -> dict[str, float]:
-    """Mean TM-scores of all zeros, of straight lines and of the start structures."""
-    lists: dict[str, list[float]] = {"zeros": [], "straight_line": [], "start": []}
+def score_baselines(entries: Sequence[Entry], starts: Sequence[FloatArray]) -> dict[str, dict[str, float]]:
+    """TM-score by target of all zeros, of straight lines and of the start structures."""
+    scores: dict[str, dict[str, float]] = {"zeros": {}, "straight_line": {}, "start": {}}
     for entry, start in zip(entries, starts):
-        lists["zeros"].append(score_points(entry, np.zeros_like(start)))
-        lists["straight_line"].append(score_points(entry, straight_line(len(start))))
-        lists["start"].append(score_points(entry, start))
-    return {name: float(np.mean(values)) if values else 0.0 for name, values in lists.items()}
+        name = entry.target.target_id
+        scores["zeros"][name] = score_points(entry, np.zeros_like(start))
+        scores["straight_line"][name] = score_points(entry, straight_line(len(start)))
+        scores["start"][name] = score_points(entry, start)
+    return scores
+
+
+def average_baselines(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean over the targets of each baseline of `score_baselines`, 0 without a target."""
+    return {name: float(np.mean(list(by.values()))) if by else 0.0 for name, by in scores.items()}
 
 
 @torch.inference_mode()
@@ -59,10 +69,12 @@ def evaluate(
     """One prediction of every example, scored against its entry."""
     was_training = network.training
     network.eval()
-    by_target, physics = {}, []
+    by_target, expected, physics = {}, {}, []
     for entry, example in zip(entries, examples):
-        coords = fold_example(network, example, recycles, device).coords
+        fold = fold_example(network, example, recycles, device)
+        coords = fold.coords
         by_target[entry.target.target_id] = score_points(entry, coords)
+        expected[entry.target.target_id] = fold.expected_tm
         batch = collate([example], length=example.length)
         terms = measure_physics(torch.from_numpy(coords).float()[None], batch, batch.mask)
         physics.append([float(terms[name]) for name in PHYSICS_TERMS])
@@ -72,4 +84,5 @@ def evaluate(
         tm_score=float(np.mean(list(by_target.values()))) if by_target else 0.0,
         by_target=by_target,
         physics=dict(zip(PHYSICS_TERMS, map(float, means))),
+        expected_tm_by_target=expected,
     )

@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -354,7 +354,12 @@ class Trainer:
         """Evaluates the moving average, keeps the best weights and decides on early stopping."""
         state, train = self.state, self.config.train
         due = state.epoch % train.evaluate_every_epochs == 0 or state.epoch == train.epochs
-        if not due or not self.validation or self._must_stop("evaluation"):
+        if not due or not self.validation:
+            return
+        if self._must_stop("evaluation"):
+            # back to the end of the epoch, so that a resume begins with this evaluation
+            state.epoch, state.window_index = state.epoch - 1, len(self._windows(state.epoch - 1))
+            state.finished = "signal" if self.stop_requested else "time"
             return
         began = time.monotonic()
         result = self._evaluate()
@@ -376,6 +381,7 @@ class Trainer:
                     "tm_score": result.tm_score,
                     "best_tm_score": state.best_tm,
                     "tm_by_target": result.by_target,
+                    "expected_tm_by_target": result.expected_tm_by_target,
                     **{f"validation_{name}": value for name, value in result.physics.items()},
                     "evaluation_seconds": seconds,
                 }
@@ -390,7 +396,7 @@ class Trainer:
             network, [e for e, _ in pairs], [x for _, x in pairs], self.config.model.max_recycles, self.device
         )
         tm = float(self._sum(torch.tensor(result.tm_score if self.is_main else 0.0, dtype=torch.float64)))
-        return Evaluation(tm_score=tm, by_target=result.by_target, physics=result.physics)
+        return replace(result, tm_score=tm)
 
     def _log(self, meter: Meter, bar: Any) -> Meter:
         """Writes the means of the steps since the last line; returns a fresh meter."""

@@ -35,7 +35,7 @@ from rnafold.training.dataset import (
     describe_entries,
     prediction_example,
 )
-from rnafold.training.evaluate import evaluate_baselines
+from rnafold.training.evaluate import average_baselines, score_baselines
 from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.metrics import read_metrics
 from rnafold.training.schedule import TimeBudget
@@ -144,13 +144,19 @@ def build_examples(
 
 
 def write_summary(
-    out: Path, entries: Entries, baselines: dict[str, float], preparation_seconds: float, config: Config
+    out: Path,
+    entries: Entries,
+    baselines: dict[str, float],
+    starts: dict[str, dict[str, float]],
+    preparation_seconds: float,
+    config: Config,
 ) -> None:
-    """run.json: data, baselines, machine and versions of a run."""
+    """run.json: data, baselines, the start of each validation target, machine and versions of a run."""
     summary = {
         "train": describe_entries(entries.train),
         "validation": describe_entries(entries.validation),
         "baselines_tm_score": baselines,
+        "start_by_target": starts,
         "preparation_seconds": round(preparation_seconds, 2),
         "gpu": config.hardware.name,
         "versions": {
@@ -211,8 +217,13 @@ def train_model(
     trainer = Trainer(config, examples, validation, out, budget, resume=has_run, profile=profile)
     preparation_seconds = budget.elapsed_seconds
     if trainer.is_main:
-        baselines = evaluate_baselines(entries.validation, [start for start, _, _ in starts])
-        write_summary(out, entries, baselines, preparation_seconds, config)
+        scores = score_baselines(entries.validation, [start for start, _, _ in starts])
+        baselines = average_baselines(scores)
+        by_target = {
+            name: {"tm_score": tm, "confidence": confidence}
+            for (name, tm), (_, confidence, _) in zip(scores["start"].items(), starts)
+        }
+        write_summary(out, entries, baselines, by_target, preparation_seconds, config)
         log.info("%s", trainer.describe())
         log.info("%s", describe_rates(config, trainer.num_ranks))
         log.info(
