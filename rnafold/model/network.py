@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS
 from rnafold.model import layers
+from rnafold.model.encoder import Embeddings, MountedEncoder
+from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
@@ -151,7 +153,7 @@ def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
 class PairNetwork(nn.Module):
     """Single track under pair-biased attention, a thin pair track, and coordinates refined from a start structure."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, encoder_shape: RibonanzaShape | None = None) -> None:
         super().__init__()
         width, channels = config.width, config.pair_channels
         self.head_channels = width // config.attention_heads
@@ -173,16 +175,20 @@ class PairNetwork(nn.Module):
         self.expected_tm = nn.Sequential(nn.Linear(width + 2, 64), nn.GELU(), nn.Linear(64, 1))
         self.max_recycles = config.max_recycles
         self.use_checkpointing = False
+        # last, so that the parameters above are those of the network without
+        mounted = config.encoder
+        self.encoder = None if mounted is None else MountedEncoder(mounted, width, channels, encoder_shape)
 
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
         coords = batch.start[:, :, 0].float()
+        encoded = None if self.encoder is None else self.encoder(batch, self.use_checkpointing)
         with torch.no_grad():
             for _ in range(recycles):
-                coords = self.refine(batch, coords).coords[:, :, 0]
-        return self.refine(batch, coords)
+                coords = self.refine(batch, coords, encoded).coords[:, :, 0]
+        return self.refine(batch, coords, encoded)
 
-    def refine(self, batch: Batch, coords: Tensor) -> Output:
+    def refine(self, batch: Batch, coords: Tensor, encoded: Embeddings | None = None) -> Output:
         """One pass of the trunk and the coordinate update from `coords` (B, L, 3)."""
         with torch.autocast(coords.device.type, enabled=False):
             coords = centre(coords, batch.mask)
@@ -190,6 +196,8 @@ class PairNetwork(nn.Module):
         relative = layers.relative_position(batch.chain_index, batch.residue_index)
         pair = self.pair_input(batch.pairing, batch.covariation, relative, coords, frames)
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
+        if encoded is not None:
+            single, pair = single + encoded.single, pair + encoded.pair
         rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
         recompute = self.use_checkpointing and self.training
         updates = dict(zip(self.update_after, self.updates))
@@ -225,9 +233,15 @@ def centre(coords: Tensor, mask: Tensor) -> Tensor:
     return (coords - mean) * real
 
 
-def build_network(config: ModelConfig) -> PlainNetwork | PairNetwork:
-    """The network of a model configuration, freshly initialised from torch's current seed."""
-    return PlainNetwork(config) if config.kind == "plain" else PairNetwork(config)
+def build_network(config: ModelConfig, encoder_shape: RibonanzaShape | None = None) -> PlainNetwork | PairNetwork:
+    """The network of a model configuration, freshly initialised from torch's current seed.
+
+    Its encoder, if any, is read from its file; with `encoder_shape` it has that form and no weights (for the planner).
+
+    Raises:
+        InputError: the encoder's file is not there or of another layout.
+    """
+    return PlainNetwork(config) if config.kind == "plain" else PairNetwork(config, encoder_shape)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,0 +1,117 @@
+"""An encoder has to earn its place: both networks predict the same validation targets, and the better one is used."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from rnafold.errors import InputError
+from rnafold.features.build import Example
+from rnafold.mounts import file_sha256, find_mounted
+from rnafold.settings import Config
+from rnafold.structure import Entry
+from rnafold.training.checkpoint import save_tensors
+from rnafold.training.evaluate import evaluate
+from rnafold.training.schedule import TimeBudget
+from rnafold.weights import load_network, read_model_config
+
+log = logging.getLogger(__name__)
+WEIGHTS_FILE = "best.safetensors"
+
+
+def find_plain_weights(compare_with: str) -> Path:
+    """The weights file of a run folder, or the file itself.
+
+    Raises:
+        InputError: there is none, or it is of a network with an encoder.
+    """
+    folder = Path(compare_with)
+    typed = folder / WEIGHTS_FILE if folder.is_dir() else folder
+    path = find_mounted(str(typed), "model.encoder.compare_with")
+    if read_model_config(path).encoder is not None:
+        raise InputError(f"model.encoder.compare_with {path}: has an encoder itself, expected a network without one")
+    return path
+
+
+def check_comparison(config: Config) -> None:
+    """Refuses, before anything is trained, weights that a comparison could not use or would be unfair with.
+
+    Raises:
+        InputError: no such weights, weights with an encoder, or weights trained up to another date.
+    """
+    encoder = config.model.encoder
+    if encoder is None:
+        return
+    if encoder.compare_with is None:
+        log.warning(
+            "model.encoder.compare_with is not set: without a network to beat the encoder's weights will be marked as "
+            "not accepted, and predict leaves them alone"
+        )
+        return
+    path = find_plain_weights(encoder.compare_with)
+    cutoff = _describe(path).get("cutoff")
+    if cutoff != config.data.cutoff:
+        raise InputError(f"{path}: trained up to {cutoff}, this run up to {config.data.cutoff}: not comparable")
+
+
+def judge_encoder(
+    config: Config,
+    weights: Path,
+    validation: Sequence[tuple[Entry, Example]],
+    device: torch.device | str,
+    budget: TimeBudget,
+) -> bool | None:
+    """Compares the weights of a run with those of the network without encoder and writes the verdict into them.
+
+    Returns:
+        Whether the encoder is accepted; None if there was nothing to compare or no time.
+    """
+    encoder = config.model.encoder
+    if encoder is None or encoder.compare_with is None or not validation or not weights.is_file():
+        return None
+    if not budget.allows("evaluation", "evaluation"):
+        log.warning("no time left to compare the encoder: it stays switched off until --resume compares it")
+        return None
+    path = find_plain_weights(encoder.compare_with)
+    ours, plain = (_score(file, validation, device) for file in (weights, path))
+    accepted = ours > plain
+    verdict = {
+        "encoder_accepted": accepted,
+        "compared_tm_score": ours,
+        "compared_with": {"file": str(path), "sha256": file_sha256(path), "tm_score": plain},
+    }
+    _mark(weights, verdict)
+    if accepted:
+        log.info("encoder accepted: TM-score %.4f on the validation targets, %.4f without it (%s)", ours, plain, path)
+    else:
+        log.warning(
+            "encoder switched off: TM-score %.4f on the validation targets, %.4f without it; predict will use %s",
+            ours,
+            plain,
+            path,
+        )
+    return accepted
+
+
+def _score(path: Path, validation: Sequence[tuple[Entry, Example]], device: torch.device | str) -> float:
+    network = load_network(path, device)
+    entries, examples = [e for e, _ in validation], [x for _, x in validation]
+    return round(evaluate(network, entries, examples, network.max_recycles, device).tm_score, 6)
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads((file.metadata() or {})["rnafold"])
+    return found
+
+
+def _mark(path: Path, verdict: dict[str, Any]) -> None:
+    """Writes the verdict into the metadata of a weights file, atomically; the tensors stay as they are."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    text = json.dumps({**_describe(path), **verdict}, sort_keys=True)
+    save_tensors(path, tensors, {"rnafold": text})
