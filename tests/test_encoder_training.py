@@ -26,6 +26,7 @@ from rnafold.training import comparison, loop
 from rnafold.training.evaluate import Evaluation
 from rnafold.training.loop import Trainer
 from rnafold.training.run import train_model
+from rnafold.training.schedule import TimeBudget
 from rnafold.weights import choose_weights, load_network
 
 LAYER = "encoder.trunk.transformer_encoder"
@@ -209,6 +210,20 @@ def test_a_run_that_was_never_compared_is_not_used(
     assert "compare_with is not set" in caplog.text
     assert choose_weights(tmp_path / "run" / "best.safetensors") is None
     assert "never compared" in caplog.text
+
+
+@pytest.mark.parametrize("hindrance", ["no time", "weights gone"])
+def test_a_comparison_that_fails_leaves_the_encoder_switched_off(
+    folder: Path, run: Path, plain: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, hindrance: str
+) -> None:
+    weights = write_encoder(tmp_path / "RibonanzaNet.pt").with_name("best.safetensors")
+    weights.write_bytes((run / "best.safetensors").read_bytes())
+    before = weights.read_bytes()
+    compared = plain if hindrance == "no time" else tmp_path / "gone.safetensors"
+    config = configure(folder, f"model.encoder.compare_with={compared}")
+    budget = TimeBudget(1e-6 if hindrance == "no time" else None)
+    assert comparison.judge_encoder(config, weights, [(None, None)], "cpu", budget) is None  # type: ignore[list-item]
+    assert "stays switched off" in caplog.text and weights.read_bytes() == before
 
 
 def test_what_cannot_be_compared_is_refused_before_training(folder: Path, run: Path, plain: Path) -> None:

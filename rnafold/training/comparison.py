@@ -68,7 +68,7 @@ def judge_encoder(
     """Compares the weights of a run with those of the network without encoder and writes the verdict into them.
 
     Returns:
-        Whether the encoder is accepted; None if there was nothing to compare or no time.
+        Whether the encoder is accepted; None if there was nothing to compare, no time, or the weights are gone.
     """
     encoder = config.model.encoder
     if encoder is None or encoder.compare_with is None or not validation or not weights.is_file():
@@ -76,8 +76,12 @@ def judge_encoder(
     if not budget.allows("evaluation", "evaluation"):
         log.warning("no time left to compare the encoder: it stays switched off until --resume compares it")
         return None
-    path = find_plain_weights(encoder.compare_with)
-    ours, plain = (_score(file, validation, device) for file in (weights, path))
+    try:
+        path = find_plain_weights(encoder.compare_with)
+        ours, plain = (_score(file, validation, device) for file in (weights, path))
+    except InputError as error:  # gone since training began: the run stands all the same
+        log.warning("the encoder could not be compared (%s): it stays switched off", error)
+        return None
     accepted = ours > plain
     verdict = {
         "encoder_accepted": accepted,
