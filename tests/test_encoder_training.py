@@ -167,8 +167,11 @@ def test_an_encoder_that_does_not_beat_the_plain_network_is_switched_off_and_say
     accepted: bool,
 ) -> None:
     """A finished run is compared by resuming it; nothing is trained again."""
-    scores = iter([ours, theirs])
-    monkeypatch.setattr(comparison, "evaluate", lambda *_: Evaluation(tm_score=next(scores), by_target={}, physics={}))
+    results = iter(
+        Evaluation(tm_score=mean, by_target={"a": mean - apart, "b": mean + apart}, physics={})
+        for mean, apart in ((ours, 0.02), (theirs, 0.0))
+    )
+    monkeypatch.setattr(comparison, "evaluate", lambda *_: next(results))
     config = configure(folder, f"model.encoder.compare_with={plain}")
     before = load_file(run / "best.safetensors")
     with caplog.at_level("INFO"):
@@ -176,6 +179,9 @@ def test_an_encoder_that_does_not_beat_the_plain_network_is_switched_off_and_say
     weights = run / "best.safetensors"
     assert describe(weights)["encoder_accepted"] is accepted
     assert ("encoder accepted" if accepted else "encoder switched off") in caplog.text
+    # differences of gain - 0.02 and gain + 0.02: deviation 0.02 x sqrt(2), over sqrt(2) targets 0.02
+    assert f"({ours - theirs:+.4f}, ± 0.0200, 2 targets)" in caplog.text
+    assert "within the noise" not in caplog.text
     assert all(torch.equal(v, before[n]) for n, v in load_file(weights).items())
     caplog.clear()
     chosen = choose_weights(weights)
@@ -199,6 +205,7 @@ def test_both_networks_really_predict_the_validation_targets(folder: Path, plain
     described = describe(tmp_path / "run" / "best.safetensors")
     assert described["compared_tm_score"] == described["validation_tm_score"]
     assert described["compared_with"]["tm_score"] == describe(plain / "best.safetensors")["validation_tm_score"]
+    assert described["compared_standard_error"] is None, "one target has no spread"
     better = described["compared_tm_score"] > described["compared_with"]["tm_score"]
     assert described["encoder_accepted"] is better
 

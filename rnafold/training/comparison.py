@@ -2,7 +2,9 @@
 
 import json
 import logging
-from collections.abc import Sequence
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from rnafold.mounts import file_sha256, find_mounted
 from rnafold.settings import Config
 from rnafold.structure import Entry
 from rnafold.training.checkpoint import save_tensors
-from rnafold.training.evaluate import evaluate
+from rnafold.training.evaluate import Evaluation, evaluate
 from rnafold.training.schedule import TimeBudget
 from rnafold.weights import load_network, read_model_config
 
@@ -82,29 +84,39 @@ def judge_encoder(
     except InputError as error:  # gone since training began: the run stands all the same
         log.warning("the encoder could not be compared (%s): it stays switched off", error)
         return None
-    accepted = ours > plain
+    accepted = ours.tm_score > plain.tm_score
+    error = standard_error(ours.by_target, plain.by_target)
     verdict = {
         "encoder_accepted": accepted,
-        "compared_tm_score": ours,
-        "compared_with": {"file": str(path), "sha256": file_sha256(path), "tm_score": plain},
+        "compared_tm_score": round(ours.tm_score, 6),
+        "compared_with": {"file": str(path), "sha256": file_sha256(path), "tm_score": round(plain.tm_score, 6)},
+        "compared_standard_error": error,
     }
     _mark(weights, verdict)
+    gain = ours.tm_score - plain.tm_score
+    spread = "one target" if error is None else f"± {error:.4f}, {len(ours.by_target)} targets"
+    seen = f"TM-score {ours.tm_score:.4f}, {plain.tm_score:.4f} without it ({gain:+.4f}, {spread})"
     if accepted:
-        log.info("encoder accepted: TM-score %.4f on the validation targets, %.4f without it (%s)", ours, plain, path)
+        log.info("encoder accepted: %s, compared with %s", seen, path)
     else:
-        log.warning(
-            "encoder switched off: TM-score %.4f on the validation targets, %.4f without it; predict will use %s",
-            ours,
-            plain,
-            path,
-        )
+        log.warning("encoder switched off: %s; predict will use %s", seen, path)
+    if accepted and (error is None or gain < 2.0 * error):
+        log.warning("the encoder's gain is within the noise of these targets: more of them (data.max_validation) tell")
     return accepted
 
 
-def _score(path: Path, validation: Sequence[tuple[Entry, Example]], device: torch.device | str) -> float:
+def standard_error(ours: Mapping[str, float], plain: Mapping[str, float]) -> float | None:
+    """Standard error of the mean difference over the targets, paired; None with fewer than two."""
+    differences = [value - plain[name] for name, value in ours.items()]
+    if len(differences) < 2:
+        return None
+    return round(statistics.stdev(differences) / math.sqrt(len(differences)), 6)
+
+
+def _score(path: Path, validation: Sequence[tuple[Entry, Example]], device: torch.device | str) -> Evaluation:
     network = load_network(path, device)
     entries, examples = [e for e, _ in validation], [x for _, x in validation]
-    return round(evaluate(network, entries, examples, network.max_recycles, device).tm_score, 6)
+    return evaluate(network, entries, examples, network.max_recycles, device)
 
 
 def _describe(path: Path) -> dict[str, Any]:
