@@ -154,7 +154,9 @@ def test_weights_give_back_the_network_that_was_saved(folder: Path, run: Path, t
     assert torch.equal(found[f"{LAYER}.0.conv.weight"], random_tensors()["transformer_encoder.0.conv.weight"])
 
 
-@pytest.mark.parametrize(("ours", "theirs", "accepted"), [(0.6, 0.5, True), (0.5, 0.5, False), (0.4, 0.5, False)])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "accepted"), [(0.6, 0.5, True), (0.53, 0.5, True), (0.5, 0.5, False), (0.4, 0.5, False)]
+)
 def test_an_encoder_that_does_not_beat_the_plain_network_is_switched_off_and_says_so(
     folder: Path,
     run: Path,
@@ -181,7 +183,7 @@ def test_an_encoder_that_does_not_beat_the_plain_network_is_switched_off_and_say
     assert ("encoder accepted" if accepted else "encoder switched off") in caplog.text
     # differences of gain - 0.02 and gain + 0.02: deviation 0.02 x sqrt(2), over sqrt(2) targets 0.02
     assert f"({ours - theirs:+.4f}, ± 0.0200, 2 targets)" in caplog.text
-    assert "within the noise" not in caplog.text
+    assert ("within the noise" in caplog.text) is (0 < ours - theirs < 2 * 0.02)
     assert all(torch.equal(v, before[n]) for n, v in load_file(weights).items())
     caplog.clear()
     chosen = choose_weights(weights)

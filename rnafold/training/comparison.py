@@ -85,22 +85,22 @@ def judge_encoder(
         log.warning("the encoder could not be compared (%s): it stays switched off", error)
         return None
     accepted = ours.tm_score > plain.tm_score
-    error = standard_error(ours.by_target, plain.by_target)
+    deviation = standard_error(ours.by_target, plain.by_target)
     verdict = {
         "encoder_accepted": accepted,
         "compared_tm_score": round(ours.tm_score, 6),
         "compared_with": {"file": str(path), "sha256": file_sha256(path), "tm_score": round(plain.tm_score, 6)},
-        "compared_standard_error": error,
+        "compared_standard_error": deviation,
     }
     _mark(weights, verdict)
     gain = ours.tm_score - plain.tm_score
-    spread = "one target" if error is None else f"± {error:.4f}, {len(ours.by_target)} targets"
+    spread = "one target" if deviation is None else f"± {deviation:.4f}, {len(ours.by_target)} targets"
     seen = f"TM-score {ours.tm_score:.4f}, {plain.tm_score:.4f} without it ({gain:+.4f}, {spread})"
     if accepted:
         log.info("encoder accepted: %s, compared with %s", seen, path)
     else:
         log.warning("encoder switched off: %s; predict will use %s", seen, path)
-    if accepted and (error is None or gain < 2.0 * error):
+    if accepted and (deviation is None or gain < 2.0 * deviation):
         log.warning("the encoder's gain is within the noise of these targets: more of them (data.max_validation) tell")
     return accepted
 
