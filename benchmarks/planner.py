@@ -58,10 +58,11 @@ def measure_real_peak(model: str, precision: str, length: int, batch: int, micro
         trainer._step(batches, 10, Meter())
         gc.collect()
         weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
+        trained = sum(p.numel() * p.element_size() for p in trainer.network.parameters() if p.requires_grad)
         inputs = sum(getattr(batches[0], f.name).nbytes for f in dataclasses.fields(batches[0]))
         # weights, moving average and two moments; the gradients of the step before are dropped first thing, and the
         # profiler does not report the end of what it did not see begin. Of the batches only one would be in memory.
-        held = 4 * weights + inputs
+        held = 2 * weights + 2 * trained + inputs
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             trainer._step(batches, 10, Meter())
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]

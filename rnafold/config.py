@@ -204,7 +204,7 @@ def apply_overrides(mapping: Mapping[str, Any], overrides: Sequence[str]) -> Sec
             raise ConfigError(f"{place}: expected key=value, such as train.epochs=3")
         section = result
         for depth, name in enumerate(names[:-1]):
-            if name not in section:
+            if section.get(name) is None:  # absent, or an optional section that is switched off
                 section[name], section.origins[name] = Section(), place
             inner = section[name]
             if not isinstance(inner, Section):

@@ -17,7 +17,7 @@ from rnafold.templates.reading import load_models, load_sources
 from rnafold.templates.sources import Sources
 from rnafold.training.dataset import FeatureSource
 from rnafold.training.machine import resolve_gpu
-from rnafold.weights import load_network
+from rnafold.weights import choose_weights, load_network
 
 log = logging.getLogger(__name__)
 # What a user types to switch the date gate off.
@@ -55,10 +55,11 @@ def build_solver(options: PredictOptions) -> CandidateSolver:
     device = load_gpu(gpu).hardware.device_type
     # whoever names weights wants to see them at work; by default the network has no slot (submission/slots.yaml)
     slots = load_slots(find_slots(options.slots or ("mixed" if options.weights else None)))
-    weights = (options.weights or find_shipped_weights()) if options.use_network else None
+    given = (options.weights or find_shipped_weights()) if options.use_network else None
+    weights = None if given is None else choose_weights(given)
     network, recycles = None, 0
     if weights is None:
-        log.info("no network weights given or shipped: predicting from templates and assemblies")
+        log.info("no usable network weights given or shipped: predicting from templates and assemblies")
     else:
         network = load_network(weights, device)
         recycles = network.max_recycles if options.recycles is None else options.recycles

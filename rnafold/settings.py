@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rnafold.config import Section, apply_overrides, build, load_named, load_yaml, merge
+from rnafold.encoder_config import EncoderConfig
 from rnafold.hardware import HardwareConfig, RunConfig, check_run
 
 
@@ -18,7 +19,7 @@ class ModelConfig:
 
     `pair_channels`, `pair_updates`, `relax_steps` and `max_recycles` are read by `kind: pair` only and must be 0
     for `plain`. `attention_heads` divides `width`; `dropout` acts on residual and feed-forward paths, never on the
-    attention map (that would force it into memory).
+    attention map (that would force it into memory). `encoder` puts a pretrained encoder in front of `kind: pair`.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ModelConfig:
     pair_updates: int = 0
     relax_steps: int = 0
     max_recycles: int = 0
+    encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
         if self.width % (2 * self.attention_heads):
@@ -41,6 +43,8 @@ class ModelConfig:
         pair = (self.pair_channels, self.pair_updates, self.relax_steps, self.max_recycles)
         if self.kind == "plain" and any(pair):
             raise ValueError("kind plain has no pair track: pair_channels .. max_recycles must be 0")
+        if self.kind == "plain" and self.encoder is not None:
+            raise ValueError("encoder: kind plain takes none")
         if self.kind == "pair" and (self.pair_channels < 1 or self.relax_steps < 1 or min(pair) < 0):
             raise ValueError("kind pair needs pair_channels and relax_steps of 1 or more")
         if self.pair_updates > self.layers:

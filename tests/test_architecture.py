@@ -10,7 +10,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "rnafold"
 FLOORS = {
     0: ["errors", "rna", "geometry"],
-    1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings", "shipped"],
+    1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings", "shipped"]
+    + ["encoder_config", "mounts"],
     2: ["demo", "data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
     + [
         "features.pair_choice",

@@ -88,6 +88,7 @@ def test_a_hand_made_step_peaks_where_it_should() -> None:
     trace = Trace(
         key=key,
         num_parameters=250,
+        num_frozen=0,
         fixed_bytes=np.array([1000, 0, 1000, 0]),
         example_bytes=np.array([0, 100, 0, 10]),
         tags=np.array(tags, dtype=np.int8),

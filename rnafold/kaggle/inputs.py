@@ -124,7 +124,9 @@ def find_weights(root: Path) -> Path | None:
             path = Path(folder) / name
             described = read_weights_description(path)
             if described is not None:
-                score = described.get("validation_tm_score")
+                # an encoder that did not beat the network without it is switched off: any other weights come first
+                refused = described.get("encoder_accepted") is False
+                score = None if refused else described.get("validation_tm_score")
                 found.append((-float(score) if isinstance(score, (int, float)) else 1.0, str(path), path))
     return min(found)[2] if found else None
 

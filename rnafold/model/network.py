@@ -14,7 +14,9 @@ from torch.utils.checkpoint import checkpoint
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers
+from rnafold.model.encoder import Embeddings, MountedEncoder
 from rnafold.model.heads import Judge, PairHeads, measure_agreement, tm_scale
+from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
@@ -156,7 +158,7 @@ def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
 class PairNetwork(nn.Module):
     """Single track under pair-biased attention, a thin pair track, and coordinates refined from a start structure."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, encoder_shape: RibonanzaShape | None = None) -> None:
         super().__init__()
         width, channels = config.width, config.pair_channels
         self.head_channels = width // config.attention_heads
@@ -181,20 +183,29 @@ class PairNetwork(nn.Module):
         self.judge = Judge(width)
         self.max_recycles = config.max_recycles
         self.use_checkpointing = False
+        # last, so that the parameters above are those of the network without
+        mounted = config.encoder
+        self.encoder = None if mounted is None else MountedEncoder(mounted, width, channels, encoder_shape)
 
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
         start = batch.start[:, :, 0].float()
         consensus = layers.measure_consensus(batch.others, batch.other_confidence)
         known = (batch.pairing, batch.covariation, layers.sampled_pairs(batch.samples))
+        encoded = None if self.encoder is None else self.encoder(batch, self.use_checkpointing)
         coords = start
         with torch.no_grad():
             for _ in range(recycles):
-                coords = self.refine(batch, coords, known, consensus)[2]
-        return self.judge_result(batch, start, *self.refine(batch, coords, known, consensus))
+                coords = self.refine(batch, coords, known, consensus, encoded)[2]
+        return self.judge_result(batch, start, *self.refine(batch, coords, known, consensus, encoded))
 
     def refine(
-        self, batch: Batch, coords: Tensor, known: Sequence[Tensor], consensus: Sequence[Any]
+        self,
+        batch: Batch,
+        coords: Tensor,
+        known: Sequence[Tensor],
+        consensus: Sequence[Any],
+        encoded: Embeddings | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C) and new coords."""
         with torch.autocast(coords.device.type, enabled=False):
@@ -203,6 +214,8 @@ class PairNetwork(nn.Module):
         relative = layers.relative_position(batch.chain_index, batch.residue_index)
         pair = self.pair_input(known, relative, coords, frames, consensus)
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
+        if encoded is not None:
+            single, pair = single + encoded.single, pair + encoded.pair
         rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
         recompute = self.use_checkpointing and self.training
         updates = dict(zip(self.update_after, self.updates))
@@ -242,9 +255,15 @@ def centre(coords: Tensor, mask: Tensor) -> Tensor:
     return (coords - mean) * real
 
 
-def build_network(config: ModelConfig) -> PlainNetwork | PairNetwork:
-    """The network of a model configuration, freshly initialised from torch's current seed."""
-    return PlainNetwork(config) if config.kind == "plain" else PairNetwork(config)
+def build_network(config: ModelConfig, encoder_shape: RibonanzaShape | None = None) -> PlainNetwork | PairNetwork:
+    """The network of a model configuration, freshly initialised from torch's current seed.
+
+    Its encoder, if any, is read from its file; with `encoder_shape` it has that form and no weights (for the planner).
+
+    Raises:
+        InputError: the encoder's file is not there or of another layout.
+    """
+    return PlainNetwork(config) if config.kind == "plain" else PairNetwork(config, encoder_shape)
 
 
 def count_parameters(network: nn.Module) -> int:

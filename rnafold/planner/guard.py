@@ -12,6 +12,7 @@ from typing import Any
 
 from rnafold.errors import InputError
 from rnafold.hardware import load_gpus
+from rnafold.mounts import find_mounted
 from rnafold.planner.hours import default_machine
 from rnafold.planner.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.planner.load import TrainingLoad, assume_load, pad
@@ -27,6 +28,8 @@ from rnafold.settings import Config
 log = logging.getLogger(__name__)
 # Below this many weights a CPU run is a trial: tracing it would take longer than its first epochs.
 SMALL_PARAMETERS = 1_000_000
+# Of the public weights; smaller encoders take less.
+ENCODER_PAIR_CHANNELS = 64
 LEDGER_SECONDS = 600.0
 # Kaggle sets this in every kernel; elsewhere a card is the user's own and under no quota.
 KERNEL_VARIABLE = "KAGGLE_KERNEL_RUN_TYPE"
@@ -51,7 +54,10 @@ class RunGuard:
     def is_trial(self) -> bool:
         """Whether the run is a small one on a CPU that no trace is worth, unless the cache has it."""
         model = self.config.model
-        small = 12 * model.layers * model.width**2 < SMALL_PARAMETERS and bound_gib(self.config) < 2.0
+        weights = 12 * model.layers * model.width**2
+        if model.encoder is not None:
+            weights += find_mounted(model.encoder.path, "model.encoder.path").stat().st_size // 4
+        small = weights < SMALL_PARAMETERS and bound_gib(self.config) < 2.0
         key = trace_key(self.config, self.config.data.crop_length)
         return self.config.hardware.device_type == "cpu" and small and load_trace(key, self.cache) is None
 
@@ -195,4 +201,6 @@ def bound_gib(config: Config) -> float:
     pair = model.pair_channels * (24 + 14 * model.pair_updates) + 80 * (model.relax_steps + 1)
     pair += 5 * model.attention_heads * model.layers
     single = model.layers * (28 * model.width + 8 * model.feed_forward)
+    if model.encoder is not None:  # frozen layers hold some 16 arrays of pairs at a time, trained ones some 60 each
+        pair += ENCODER_PAIR_CHANNELS * (16 + 60 * model.encoder.unfreeze_last)
     return 4.0 * config.train.micro_batch * (length**2 * pair + length * single) / 2**30

@@ -53,6 +53,7 @@ class Plan:
     gpu: str
     model: str
     num_parameters: int
+    num_frozen: int
     length: int
     load: str
     fits: bool
@@ -146,6 +147,7 @@ def build_plan(request: Request, store: TraceStore) -> Plan:
         gpu=request.gpu,
         model=config.model.name,
         num_parameters=trace.num_parameters,
+        num_frozen=trace.num_frozen,
         length=load.longest,
         load=load.source,
         fits=not reasons,

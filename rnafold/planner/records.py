@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rnafold.building import build
 from rnafold.config import to_mapping
 from rnafold.features.cache import load_arrays, save_arrays
+from rnafold.mounts import file_sha256, find_mounted
 from rnafold.settings import LossConfig, ModelConfig
 
 Mode = Literal["train", "predict"]
@@ -24,11 +25,23 @@ PHASES = ("setup", "forward", "recycle", "loss", "backward", "update", "predict"
 DTYPES = ("fp32", "fp16", "bf16")
 # The CUDA caching allocator rounds every block to this; the CPU allocator hands out what is asked for.
 CUDA_BLOCK = 512
-_ARRAYS = ("num_parameters", "fixed_bytes", "example_bytes", "tags", "events", "event_phases", "operations")
+_ARRAYS = (
+    "num_parameters",
+    "num_frozen",
+    "fixed_bytes",
+    "example_bytes",
+    "tags",
+    "events",
+    "event_phases",
+    "operations",
+)
 # Whatever these files say shapes a step, so a cached trace is good only as long as they do not change.
 # Below data.cache: traces and measured steps, of `plan` and of `train` alike.
 PLANNER_FOLDER = "planner"
-_SOURCES = ("model/layers.py", "model/network.py", "losses.py", "features/batch.py", "features/build.py", "planner")
+_SOURCES = (
+    *("model/layers.py", "model/network.py", "model/encoder.py", "model/ribonanza.py", "losses.py"),
+    *("features/batch.py", "features/build.py", "planner"),
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +74,10 @@ class TraceKey:
         weights = self.loss.pairs_per_residue if self.mode == "train" else 0
         plain = {**json.loads(self.to_json()), "loss": weights}
         plain["model"].pop("name")
+        if self.model.encoder is not None:
+            # which file it is shapes a step, not where it lies
+            digest = file_sha256(find_mounted(self.model.encoder.path, "model.encoder.path"))
+            plain["model"]["encoder"] |= {"path": digest, "compare_with": None}
         text = json.dumps([plain, _hash_sources(), importlib.metadata.version("torch")], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
@@ -90,6 +107,7 @@ class Trace:
 
     Attributes:
         fixed_bytes, example_bytes: (S,) size of a storage = fixed + batch x example.
+        num_parameters, num_frozen: weights that train at any time of a run, and those that never do.
         tags: (S,) index into TAGS.
         events: (E,) s + 1 when storage s is made, -(s + 1) when it is freed.
         event_phases: (E,) index into PHASES.
@@ -104,6 +122,7 @@ class Trace:
     events: npt.NDArray[np.int32]
     event_phases: npt.NDArray[np.int8]
     operations: npt.NDArray[np.float64]
+    num_frozen: int
 
     def sizes(self, batch: int) -> npt.NDArray[np.int64]:
         """(S,) bytes that each storage takes in the allocator at a batch size."""
@@ -166,4 +185,5 @@ def load_trace(key: TraceKey, folder: Path) -> Trace | None:
     values = load_arrays(folder / f"{key.fingerprint()}.npz", _ARRAYS)
     if values is None:
         return None
-    return Trace(key=key, num_parameters=int(values.pop("num_parameters")), **values)
+    trained, frozen = (int(values.pop(name)) for name in ("num_parameters", "num_frozen"))
+    return Trace(key=key, num_parameters=trained, num_frozen=frozen, **values)

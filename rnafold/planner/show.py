@@ -15,6 +15,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
         "gpu": plan.gpu,
         "model": plan.model,
         "num_parameters": plan.num_parameters,
+        "num_frozen": plan.num_frozen,
         "length": plan.length,
         "load": plan.load,
         "fits": plan.fits,
@@ -66,8 +67,10 @@ def format_hours(hours: float) -> str:
 def format_plan(plan: Plan) -> str:
     """The plan as text for a terminal."""
     chosen = plan.chosen
+    frozen = f", {plan.num_frozen:,} more frozen" if plan.num_frozen else ""
     lines = [
-        f"{plan.model} ({plan.num_parameters:,} parameters) on {plan.gpu}: {'fits' if plan.fits else 'DOES NOT FIT'}",
+        f"{plan.model} ({plan.num_parameters:,} parameters{frozen}) on {plan.gpu}: "
+        f"{'fits' if plan.fits else 'DOES NOT FIT'}",
         f"  data      {plan.load}; crops of {plan.length}",
     ]
     lines += [f"  because   {reason}" for reason in plan.reasons]

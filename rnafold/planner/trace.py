@@ -7,6 +7,7 @@ where it grows with the batch: one trace then answers for every batch size. Noth
 
 import contextlib
 import dataclasses
+import math
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import build_example
 from rnafold.losses import compute_losses
+from rnafold.model.encoder import encoder_of, read_encoder_shape, thaw
 from rnafold.model.network import build_network
 from rnafold.planner.records import DTYPES, PHASES, TAGS, Trace, TraceKey
 from rnafold.settings import LossConfig
@@ -47,12 +49,13 @@ VIEW_NAMES = frozenset(VIEWS.split())
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes storages and operations; `phase` and `inside_attention` are set by whoever drives the step."""
+    """Notes storages and operations; `phase` and the flags `inside_..` are set by whoever drives the step."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.phase = "setup"
         self.inside_attention = False
+        self.inside_encoder = False
         self.live: dict[int, int] = {}
         self.fixed: list[int] = []
         self.scaled: list[int] = []
@@ -108,8 +111,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         counter = flop_registry.get(func._overloadpacket)
         flops = split_count(int(counter(*args, **kwargs, out_val=result))) if counter else (0, 0)
         dtype = next((t.dtype for t in made if t.is_floating_point()), torch.float32)
-        # forward work without gradient is a recycle, of which a step has a random number
-        recycles = self.phase == "forward" and not torch.is_grad_enabled()
+        # forward work without gradient is a recycle, of which a step has a random number; or it is a frozen encoder's
+        recycles = self.phase == "forward" and not torch.is_grad_enabled() and not self.inside_encoder
         phase = PHASES.index("recycle" if recycles else self.phase)
         kind = DTYPES.index({torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp32"))
         row = (phase, kind, *flops, sum(s[0] for s in sizes), sum(s[1] for s in sizes))
@@ -185,9 +188,12 @@ def record(key: TraceKey) -> Trace:
     real = build_batch(key.length)
     recorder = Recorder()
     amp = AMP_DTYPES.get(key.precision)
+    shape = None if key.model.encoder is None else read_encoder_shape(key.model.encoder)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        network = build_network(key.model)
+        network = build_network(key.model, shape)
         network.use_checkpointing = key.gradient_checkpointing
+        thaw(network, math.inf)  # with all layers that ever train, where memory and time are highest
+        _watch_encoder(network, recorder)
         batch = Batch(
             **{
                 f.name: torch.zeros((SYMBOLIC_BATCH, *t.shape[1:]), dtype=t.dtype)
@@ -206,10 +212,19 @@ def record(key: TraceKey) -> Trace:
                 _predict(network, batch, recorder, amp, min(1, key.model.max_recycles))
             else:
                 _train(network, batch, recorder, amp, min(1, key.model.max_recycles), key.loss)
-        parameters = sum(p.numel() for p in network.parameters())
+        trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+        frozen = sum(p.numel() for p in network.parameters()) - trained
         recorder.phase = "done"
         ended = len(recorder.events)
-    return _finish(key, recorder, parameters, ended)
+    return _finish(key, recorder, trained, frozen, ended)
+
+
+def _watch_encoder(network: nn.Module, recorder: Recorder) -> None:
+    """Tells the recorder when a pretrained encoder runs: once a step, however many recycles there are."""
+    encoder = encoder_of(network)
+    if encoder is not None:
+        encoder.register_forward_pre_hook(lambda *_: setattr(recorder, "inside_encoder", True))
+        encoder.register_forward_hook(lambda *_: setattr(recorder, "inside_encoder", False))
 
 
 def _predict(network: nn.Module, batch: Batch, recorder: Recorder, amp: torch.dtype | None, recycles: int) -> None:
@@ -232,13 +247,14 @@ def _train(
 ) -> None:
     """One micro batch and the update after it, with optimizer state and moving average in place."""
     network.train()
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    rest = [p for p in network.parameters() if p.dim() <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in trained if p.dim() > 1]
+    rest = [p for p in trained if p.dim() <= 1]
     optimizer = torch.optim.AdamW([{"params": matrices}, {"params": rest}], foreach=True)
     averages = [torch.zeros_like(p) for p in network.parameters()]
     for average in averages:
         recorder.add(average, "average")
-    for parameter in network.parameters():
+    for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for values in optimizer.state.values():
@@ -256,7 +272,7 @@ def _train(
         total = (losses.total * losses.residues).sum() / 1.0
         recorder.phase = "backward"
         total.backward()  # type: ignore[no-untyped-call]
-        for parameter in network.parameters():
+        for parameter in trained:
             if parameter.grad is not None:
                 recorder.retag(parameter.grad, "gradients")
         held = {f.name: getattr(output, f.name) for f in dataclasses.fields(output)}
@@ -264,7 +280,7 @@ def _train(
             if tensor is not None:
                 recorder.retag(tensor, "output")
         recorder.phase = "update"
-        for parameter in network.parameters():
+        for parameter in trained:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
                 recorder.retag(parameter.grad, "gradients")
@@ -274,11 +290,12 @@ def _train(
             torch._foreach_lerp_(averages, list(network.parameters()), 0.1)
 
 
-def _finish(key: TraceKey, recorder: Recorder, parameters: int, ended: int) -> Trace:
+def _finish(key: TraceKey, recorder: Recorder, trained: int, frozen: int, ended: int) -> Trace:
     rows = sorted(recorder.operations)
     return Trace(
         key=key,
-        num_parameters=parameters,
+        num_parameters=trained,
+        num_frozen=frozen,
         fixed_bytes=np.array(recorder.fixed, dtype=np.int64),
         example_bytes=np.array(recorder.scaled, dtype=np.int64),
         tags=np.array(recorder.tags, dtype=np.int8),

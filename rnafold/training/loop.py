@@ -27,6 +27,7 @@ from rnafold.errors import InputError
 from rnafold.features.batch import Batch, collate, padded_length
 from rnafold.features.build import Example
 from rnafold.losses import TERMS, compute_losses
+from rnafold.model.encoder import describe_encoder, rate_groups, require_encoder, thaw
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network, count_parameters
 from rnafold.run_config import count_accumulation, learning_rate
 from rnafold.settings import Config
@@ -275,6 +276,7 @@ class Trainer:
     def _accumulate(self, batches: Sequence[Batch], windows_in_epoch: int, meter: Meter) -> tuple[torch.Tensor, int]:
         """Backward passes of a window; returns sums over residues of (loss, terms..) and the residues of all ranks."""
         state, train = self.state, self.config.train
+        thaw(self.network, state.epoch)
         # dropout, sampled pairs and recycles hang on (seed, step, rank) alone: a resume needs no random state
         torch.manual_seed((train.seed * 1_000_003 + state.step) * 64 + self.rank)
         recycles = int(torch.randint(self.config.model.max_recycles + 1, ()))
@@ -310,7 +312,7 @@ class Trainer:
         if finite or self.accelerator.scaler is not None:
             rate = rate_at(state.step, self.steps_per_epoch, self.peak_rate, train)
             for group in self.optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group["share"]
             # under fp16 the scaler leaves the step out by itself and lowers its scale
             self.optimizer.step()
             applied = finite and not self.optimizer.step_was_skipped
@@ -326,7 +328,7 @@ class Trainer:
         return StepResult(loss=means[0], terms=present, grad_norm=norm, residues=residues, applied=applied)
 
     def _reduce_gradients(self) -> None:
-        parameters = list(self.network.parameters())
+        parameters = [p for p in self.network.parameters() if p.requires_grad]
         for parameter in parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -461,6 +463,7 @@ class Trainer:
                 "averaged": int(self.average.n_averaged),
                 "ranks": self.num_ranks,
                 "effective_batch": self.effective_batch,
+                "encoder": describe_encoder(self.network),
             }
             saved = checkpoint.Checkpoint(tensors=tensors, state=content)
             checkpoint.save_checkpoint(
@@ -479,6 +482,8 @@ class Trainer:
             "step": self.state.step,
             "seed": self.config.train.seed,
         }
+        if encoder := describe_encoder(self.network):
+            metadata |= {"encoder": encoder, "encoder_accepted": False}  # until training.comparison says otherwise
         # one key: safetensors writes several in an order that differs from run to run
         text = {"rnafold": json.dumps(metadata, sort_keys=True)}
         checkpoint.save_tensors(self.out / WEIGHTS_FILE, self.average.module.state_dict(), text)
@@ -487,6 +492,7 @@ class Trainer:
         saved = checkpoint.load_checkpoint(self.out / "checkpoints")
         if saved is None:
             return False
+        require_encoder(self.network, saved.state.get("encoder"), self.out)
         self._load_tensors(saved)
         if saved.state["effective_batch"] != self.effective_batch:
             raise InputError(
@@ -535,7 +541,13 @@ def _moving_average(decay: float) -> Any:
 
 
 def _parameter_groups(network: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices, none for biases, norms and embeddings' single rows."""
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    rest = [p for p in network.parameters() if p.dim() <= 1]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    """Weight decay for matrices, none for biases, norms and embeddings' single rows; `share` of the learning rate."""
+    groups: list[dict[str, Any]] = []
+    for parameters, share in rate_groups(network):
+        matrices = [p for p in parameters if p.dim() > 1]
+        rest = [p for p in parameters if p.dim() <= 1]
+        groups += [
+            {"params": matrices, "weight_decay": weight_decay, "share": share},
+            {"params": rest, "weight_decay": 0.0, "share": share},
+        ]
+    return groups

@@ -5,7 +5,7 @@ import json
 import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,12 @@ from rnafold.planner.guard import RunGuard
 from rnafold.planner.load import load_of_targets
 from rnafold.report import write_report
 from rnafold.run_config import count_accumulation, describe_learning_rates
-from rnafold.settings import Config, DataConfig, load_config
+from rnafold.settings import Config, DataConfig, ModelConfig, load_config
 from rnafold.structure import Entry
 from rnafold.templates.folds import load_folds
 from rnafold.training import machine
 from rnafold.training.checkpoint import write_atomically
+from rnafold.training.comparison import check_comparison, judge_encoder
 from rnafold.training.dataset import (
     FeatureSource,
     TrainingExamples,
@@ -112,9 +113,14 @@ def find_run(config: Config, out: Path, resume: bool) -> bool:
     has_run = saved.is_file() and (out / "metrics.jsonl").is_file()
     if has_run and not resume:
         raise InputError(f"{out}: holds a run already; continue it with --resume or choose another --out")
-    if has_run and load_config(saved).model != config.model:
+    if has_run and _without_places(load_config(saved).model) != _without_places(config.model):
         raise InputError(f"{out}: the run there is of model {load_config(saved).model.name}, not {config.model.name}")
     return has_run
+
+
+def _without_places(model: ModelConfig) -> ModelConfig:
+    """The model without where its encoder's files lie: a mount may move between two sessions."""
+    return model if model.encoder is None else replace(model, encoder=model.encoder.without_places())
 
 
 def build_examples(
@@ -202,6 +208,7 @@ def train_model(
     budget = TimeBudget(max_hours)
     machine.check_device(config.hardware)
     has_run = find_run(config, out, resume)
+    check_comparison(config)
     guard = RunGuard(config, out, force=force)
     guard.check_memory()
     entries = choose_entries(data, config.data)
@@ -253,6 +260,7 @@ def train_model(
         state.best_step,
         out / "best.safetensors",
     )
+    judge_encoder(config, out / "best.safetensors", validation, trainer.device, budget)
     try:
         log.info("report: %s", write_report(out))
     except (InputError, OSError) as error:

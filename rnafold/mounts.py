@@ -1,0 +1,67 @@
+"""Files that a user mounts, found by name wherever the mount lies, and the digest that tells them from others."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from rnafold.errors import InputError
+
+# Where Kaggle mounts a kernel's inputs; $RNAFOLD_INPUTS names another folder.
+DEFAULT_INPUTS: Final = "/kaggle/input"
+
+
+def inputs_folder() -> Path:
+    """The folder below which mounted files are searched."""
+    return Path(os.environ.get("RNAFOLD_INPUTS") or DEFAULT_INPUTS)
+
+
+def find_mounted(path: str, what: str, near: Path | None = None, accept: Callable[[Path], bool] = Path.is_file) -> Path:
+    """The file itself if it is there, else one of its name in the folder `near`, else below the mounted inputs.
+
+    Args:
+        path: as the user typed it.
+        what: what the file is, for the message, such as "model.encoder.path".
+        near: a further folder to look into.
+        accept: which of the files that are there will do.
+
+    Raises:
+        InputError: there is none; the message says how to mount it.
+    """
+    typed = Path(path)
+    beside = [] if near is None else [near / typed.name]
+    for candidate in (typed, *beside, *_below(inputs_folder(), typed.name)):
+        if candidate.is_file() and accept(candidate):
+            return candidate
+    raise InputError(
+        f"{what} {path}: no such file here or below {inputs_folder()}; add the dataset that holds {typed.name} to the "
+        f"kernel's inputs, or give the file's full path"
+    )
+
+
+def _below(root: Path, name: str) -> Iterator[Path]:
+    """Files of that name below a folder, following links but no folder twice; names in order."""
+    seen: set[str] = set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(x for x in below if not x.startswith("."))
+        real = os.path.realpath(folder)
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        if name in names:
+            yield Path(folder, name)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file; computed once as long as size and time of change stay."""
+    status = path.stat()
+    return _digest(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: str, _size: int, _changed: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
