@@ -69,12 +69,13 @@ class LossConfig:
 
     The superposed and distance terms saturate: `superposed_scale` in units of the metric's d0, `distance_scale` in Å;
     `tail` is the weight of a logarithm that keeps far residues alive. The distance term looks at pairs nearer than
-    `distance_cutoff` in the reference, its error clamped at `distance_clamp`. `pairs_per_residue` distances a residue
+    `distance_cutoff` in the reference, its error clamped at `distance_clamp`; a short cutoff draws structures together,
+    since pairs that are near by chance in the prediction do not count. `pairs_per_residue` distances a residue
     are sampled for the distance term.
     """
 
     superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=2.0))
-    distance: TermConfig = field(default_factory=lambda: TermConfig(weight=1.0))
+    distance: TermConfig = field(default_factory=lambda: TermConfig(weight=0.5))
     distogram: TermConfig = field(default_factory=lambda: TermConfig(weight=0.3))
     pairs: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1))
     bond: TermConfig = field(default_factory=lambda: TermConfig(weight=0.1, ramp_epochs=1.0))
@@ -85,7 +86,7 @@ class LossConfig:
     expected_tm: TermConfig = field(default_factory=lambda: TermConfig(weight=3.0))
     superposed_scale: float = 1.5
     distance_scale: float = 2.0
-    distance_cutoff: float = 25.0
+    distance_cutoff: float = 1000.0
     distance_clamp: float = 15.0
     tail: float = 0.1
     pairs_per_residue: int = 48
