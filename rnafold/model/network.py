@@ -183,6 +183,7 @@ class PairNetwork(nn.Module):
         self.judge = Judge(width)
         self.max_recycles = config.max_recycles
         self.use_checkpointing = False
+        self.is_recycling = False  # for whoever watches a pass, such as the planner
         # last, so that the parameters above are those of the network without
         mounted = config.encoder
         self.encoder = None if mounted is None else MountedEncoder(mounted, width, channels, encoder_shape)
@@ -194,9 +195,11 @@ class PairNetwork(nn.Module):
         known = (batch.pairing, batch.covariation, layers.sampled_pairs(batch.samples))
         encoded = None if self.encoder is None else self.encoder(batch, self.use_checkpointing)
         coords = start
+        self.is_recycling = True
         with torch.no_grad():
             for _ in range(recycles):
                 coords = self.refine(batch, coords, known, consensus, encoded)[2]
+        self.is_recycling = False
         return self.judge_result(batch, start, *self.refine(batch, coords, known, consensus, encoded))
 
     def refine(

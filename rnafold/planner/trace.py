@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import build_example
 from rnafold.losses import compute_losses
-from rnafold.model.encoder import encoder_of, read_encoder_shape, thaw
+from rnafold.model.encoder import read_encoder_shape, thaw
 from rnafold.model.network import build_network
 from rnafold.planner.records import DTYPES, PHASES, TAGS, Trace, TraceKey
 from rnafold.settings import LossConfig
@@ -55,7 +55,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.phase = "setup"
         self.inside_attention = False
-        self.inside_encoder = False
+        self.network: nn.Module | None = None
         self.live: dict[int, int] = {}
         self.fixed: list[int] = []
         self.scaled: list[int] = []
@@ -111,8 +111,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         counter = flop_registry.get(func._overloadpacket)
         flops = split_count(int(counter(*args, **kwargs, out_val=result))) if counter else (0, 0)
         dtype = next((t.dtype for t in made if t.is_floating_point()), torch.float32)
-        # forward work without gradient is a recycle, of which a step has a random number; or it is a frozen encoder's
-        recycles = self.phase == "forward" and not torch.is_grad_enabled() and not self.inside_encoder
+        # a step has a random number of recycles: their work is counted apart
+        recycles = self.phase == "forward" and getattr(self.network, "is_recycling", False)
         phase = PHASES.index("recycle" if recycles else self.phase)
         kind = DTYPES.index({torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp32"))
         row = (phase, kind, *flops, sum(s[0] for s in sizes), sum(s[1] for s in sizes))
@@ -193,7 +193,7 @@ def record(key: TraceKey) -> Trace:
         network = build_network(key.model, shape)
         network.use_checkpointing = key.gradient_checkpointing
         thaw(network, math.inf)  # with all layers that ever train, where memory and time are highest
-        _watch_encoder(network, recorder)
+        recorder.network = network
         batch = Batch(
             **{
                 f.name: torch.zeros((SYMBOLIC_BATCH, *t.shape[1:]), dtype=t.dtype)
@@ -217,14 +217,6 @@ def record(key: TraceKey) -> Trace:
         recorder.phase = "done"
         ended = len(recorder.events)
     return _finish(key, recorder, trained, frozen, ended)
-
-
-def _watch_encoder(network: nn.Module, recorder: Recorder) -> None:
-    """Tells the recorder when a pretrained encoder runs: once a step, however many recycles there are."""
-    encoder = encoder_of(network)
-    if encoder is not None:
-        encoder.register_forward_pre_hook(lambda *_: setattr(recorder, "inside_encoder", True))
-        encoder.register_forward_hook(lambda *_: setattr(recorder, "inside_encoder", False))
 
 
 def _predict(network: nn.Module, batch: Batch, recorder: Recorder, amp: torch.dtype | None, recycles: int) -> None:

@@ -84,7 +84,7 @@ def judge_encoder(
     except InputError as error:  # gone since training began: the run stands all the same
         log.warning("the encoder could not be compared (%s): it stays switched off", error)
         return None
-    accepted = ours.tm_score > plain.tm_score
+    accepted = round(ours.tm_score, 6) > round(plain.tm_score, 6)  # as recorded, so that the record explains itself
     deviation = standard_error(ours.by_target, plain.by_target)
     verdict = {
         "encoder_accepted": accepted,
