@@ -26,7 +26,7 @@ from rnafold.scoring import score_target, tm_score
 from rnafold.scoring.measures import count_violations
 from rnafold.settings import DataConfig
 from rnafold.shipped import find_slots
-from rnafold.slots import Band, SlotsConfig, load_slots, pick_five
+from rnafold.slots import Band, SlotsConfig, keep_formed, load_slots, pick_five
 from rnafold.solver import CandidateSolver
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels, load_folds
@@ -72,7 +72,8 @@ class Tally:
     def add_violations(self, row: str, entry: Entry, pairing: Pairing, candidates: Sequence[Candidate]) -> None:
         """Clashes and bad bonds a 100 residues and wrong-handed stems, means over candidates."""
         per = 100.0 / entry.target.length
-        found = [count_violations(c.coords, entry.target.chains, pairing.partner) for c in candidates]
+        formed = [keep_formed(c.coords, pairing.partner) for c in candidates]
+        found = [count_violations(c.coords, entry.target.chains, f) for c, f in zip(candidates, formed)]
         values = [(v.clashes_hard * per, v.bonds * per, float(v.wrong_handed)) for v in found]
         if values:
             clashes, bonds, stems = np.mean(values, axis=0)

@@ -8,6 +8,7 @@ from rnafold.config import build, load_named
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import crop_example
 from rnafold.losses import compute_losses
+from rnafold.model.coordinates import settle
 from rnafold.model.network import build_network, count_parameters
 from rnafold.settings import LossConfig, ModelConfig
 
@@ -137,3 +138,28 @@ def test_a_crop_keeps_only_pairs_inside_it() -> None:
     assert crop.partner.tolist() == list(range(15, -1, -1))
     crop = crop_example(make_duplex(12), 0, 16)
     assert crop.partner[:8].tolist() == [-1] * 8 and crop.partner[8:].tolist() == [15, 14, 13, 12, 11, 10, 9, 8]
+
+
+def test_settling_mends_bonds_and_clashes_and_leaves_the_rest_alone() -> None:
+    # a straight strand 5.5 Å a step, one bond of 3 Å, one of 11 Å; a residue of another chain 2 Å from the fourth
+    steps = torch.tensor([0.0, 5.5, 3.0, 5.5, 11.0, 5.5, 5.5])
+    coords = torch.zeros(1, 8, 3)
+    coords[0, :7, 0] = steps.cumsum(0)
+    coords[0, 7] = coords[0, 3] + torch.tensor([0.0, 2.0, 0.0])
+    same = torch.tensor([[True] * 6 + [False]])
+    settled = settle(coords, same, torch.ones(1, 8, dtype=torch.bool))
+    bonds = (settled[0, 1:7] - settled[0, :6]).norm(dim=-1)
+    assert ((bonds > 4.7) & (bonds < 9.5)).all()
+    assert (settled[0, 7] - settled[0, 3]).norm() > 3.5
+    sound = settle(settled, same, torch.ones(1, 8, dtype=torch.bool))
+    assert torch.allclose(sound, settled, atol=0.1), "what is in range stays"
+
+
+def test_settling_ignores_padding() -> None:
+    torch.manual_seed(0)
+    coords = 3.0 * torch.randn(1, 12, 3)
+    padded = torch.cat([coords, torch.zeros(1, 4, 3)], 1)
+    mask = torch.arange(16)[None] < 12
+    same = mask[:, 1:] & mask[:, :-1]
+    alone = settle(coords, same[:, :11], mask[:, :12])
+    assert torch.allclose(settle(padded, same, mask)[:, :12], alone, atol=1e-4)

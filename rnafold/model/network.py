@@ -7,29 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers
+from rnafold.model.coordinates import Relaxation, settle
 from rnafold.model.encoder import Embeddings, MountedEncoder
-from rnafold.model.heads import Judge, PairHeads, measure_agreement, tm_scale
+from rnafold.model.heads import Judge, PairHeads, measure_agreement
 from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
 from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
-# Distances in Å beyond this do not pull.
-FARTHEST_PULL = 60.0
-# Change of a distance and shift of a residue for one unit of their heads, in units of the metric's d0: fractions of an
-# Å move a short target's TM-score, and an optimizer's first steps must not exceed that. Least d0 in Å.
-DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
-# Steps toward the predicted distances before those that carry gradient: whole helices move slowly. A rate below 1
-# keeps every step stable: the largest eigenvalue of a weighted graph Laplacian, normalised by its diagonal, is 2.
-WARM_STEPS = 16
-RELAXATION_RATE = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,59 +91,6 @@ def run_block(
         return result
     output: Tensor = block(x, rotary, mask)
     return output
-
-
-class Relaxation(nn.Module):
-    """Moves coordinates toward changed distances by weighted majorization, then by a vector in each residue's frame.
-
-    Each of the steps is the Jacobi form of SMACOF (de Leeuw, 1977): every other residue j proposes the point at the
-    wanted distance from it, and the proposals are averaged with weights of their own. The update commutes with rigid
-    motion and with reflection; the frame vectors make it tell mirror images apart. The wanted distances serve the
-    coordinates alone: taught to be the likeliest ones as well, they drew every target to the mean of its candidates,
-    nearer in distance and farther in TM-score. What is likeliest is the distogram's to say.
-    """
-
-    def __init__(self, width: int, channels: int, steps: int) -> None:
-        super().__init__()
-        self.norm_pair = nn.LayerNorm(channels)
-        self.change = nn.Linear(channels, 2)
-        self.norm_single = nn.LayerNorm(width)
-        self.shift = nn.Linear(width, 3)
-        self.rates = nn.Parameter(torch.full((steps,), RELAXATION_RATE))
-        # nearly zero: a fresh network hands the start through to a hundredth of an Å, since a short target's TM-score
-        # counts tenths of an Å
-        nn.init.normal_(self.change.weight, std=1e-4)
-        nn.init.zeros_(self.change.bias)
-        nn.init.normal_(self.shift.weight, std=1e-4)
-        nn.init.zeros_(self.shift.bias)
-
-    def forward(self, single: Tensor, pair: Tensor, coords: Tensor, mask: Tensor) -> Tensor:
-        """Coordinates (B, L, 3) from single (B, L, D), pair (B, L, L, C), coords (B, L, 3) and mask (B, L)."""
-        raw = self.change(self.norm_pair(pair)).float()
-        scale = tm_scale(mask.sum(1)).clamp_min(LEAST_SCALE)[:, None, None]
-        shift = SHIFT_STEP * scale * self.shift(self.norm_single(single)).float()
-        with torch.autocast(coords.device.type, enabled=False):
-            raw = raw + raw.transpose(1, 2)
-            distances = (layers.measure_distances(coords) + DISTANCE_STEP * scale * raw[..., 0]).clamp_min(2.0)
-            near = torch.sigmoid((FARTHEST_PULL - 2.0 - distances) / 2.0)
-            real = mask[:, :, None] & mask[:, None, :]
-            weights = torch.where(real, near * F.softplus(raw[..., 1]), torch.zeros_like(distances))
-            total = weights.sum(-1, keepdim=True).clamp_min(1e-3)
-            with torch.no_grad():
-                for _ in range(WARM_STEPS):
-                    coords = coords + RELAXATION_RATE * majorize(coords, distances, weights) / total
-            for rate in self.rates:
-                coords = coords + rate * majorize(coords, distances, weights) / total
-            frames = layers.build_frames(coords, mask)
-            moved: Tensor = coords + torch.einsum("blck,blk->blc", frames, shift) * mask[..., None]
-        return moved
-
-
-def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
-    """(B, L, 3) sum over j of weights x (place at the wanted distance from j, minus the present place), in Å."""
-    pull = weights * (distances / layers.measure_distances(coords) - 1.0)
-    move: Tensor = pull.sum(-1, keepdim=True) * coords - pull @ coords
-    return move
 
 
 class PairNetwork(nn.Module):
@@ -230,7 +168,11 @@ class PairNetwork(nn.Module):
                 bias_input = self.norm_bias(pair)
             mask = layers.attention_mask(batch.mask, self.bias[index](bias_input).permute(0, 3, 1, 2))
             single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
-        return single, pair, self.relaxation(single, pair, coords, batch.mask)
+        return (
+            single,
+            pair,
+            settle(self.relaxation(single, pair, coords, batch.mask), batch.same_chain_step, batch.mask),
+        )
 
     def judge_result(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
         """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""
