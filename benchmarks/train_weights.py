@@ -27,8 +27,9 @@ SETTINGS = (
     "train.precision=bf16",
     "train.micro_batch=8",
     "train.accumulation=1",
-    "train.learning_rate=0.001",
-    "train.epochs=EPOCHS",
+    "train.learning_rate=0.0007",
+    "train.weight_decay=0.05",
+    "train.epochs=6",
     "train.patience=0",
 )
 

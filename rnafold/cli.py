@@ -104,7 +104,7 @@ def _add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     predict.add_argument(
         "--slots",
         metavar="NAME_OR_FILE",
-        help="which source fills the five: default, mixed (with --weights), network, template, assembly, or a file",
+        help="which source fills the five: default, network, template, assembly, or a file",
     )
     predict.add_argument("--no-network", action="store_true", help="leave the network out")
     predict.add_argument(

@@ -53,8 +53,7 @@ def build_solver(options: PredictOptions) -> CandidateSolver:
     """
     gpu, _ = resolve_gpu(options.gpu)
     device = load_gpu(gpu).hardware.device_type
-    # whoever names weights wants to see them at work; by default the network has no slot (submission/slots.yaml)
-    slots = load_slots(find_slots(options.slots or ("mixed" if options.weights else None)))
+    slots = load_slots(find_slots(options.slots))
     given = (options.weights or find_shipped_weights()) if options.use_network else None
     weights = None if given is None else choose_weights(given)
     network, recycles = None, 0

@@ -80,7 +80,7 @@ def test_no_date_gate_wants_its_typed_confirmation(tmp_path: Path, capsys: pytes
 
 
 def test_an_unknown_slots_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="known: default, assembly, mixed, network, template"):
+    with pytest.raises(InputError, match="known: default, assembly, network, template"):
         find_slots("networks")
 
 
