@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint setup weights clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, predict, check, score and report on the embedded data (demo/)"
 	@echo "make test   ruff, mypy --strict and the test suite"
+	@echo "make weights DATA=DIR   train the weights that ship, measure them, write their model card"
 	@echo "make setup  only the environment (.venv)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -24,6 +25,10 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/python -m rnafold demo --out demo
+
+weights: $(STAMP)
+	@test -n "$(DATA)" || { echo "make weights DATA=DIR: the folder with train_sequences.csv etc. is needed"; exit 2; }
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_weights.py --data "$(DATA)"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

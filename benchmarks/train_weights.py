@@ -1,20 +1,25 @@
 """Trains the weights that ship with the kit and writes their model card: one command, reproducible.
 
-    python benchmarks/train_weights.py --data DIRECTORY [--seed 0] [--out submission/weights]
+    python benchmarks/train_weights.py --data DIRECTORY [--seed 0 --seed 1 ..] [--out submission/weights]
 
 DIRECTORY holds train_* (and, for the card, validation_* and recent_*) sequences and labels, and the alignments. Fold
 models (7 minutes on one core) and start structures (20 minutes) are made once and kept; the training itself takes
-MINUTES minutes on one CPU core that multiplies bf16 in hardware. Only structures before 2022-05-27 are seen.
+7 minutes a seed on one CPU core that multiplies bf16 in hardware. Of the seeds the one ships that is best on the
+development split, which is of train_* too: nothing released from 2022-05-27 on has a part in the choice.
 """
 
 import argparse
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rnafold.model_card import write_card
+from rnafold.training.metrics import read_metrics
 
+SEEDS = (0, 1, 2)
 HERE = Path(__file__).resolve().parent
 SETTINGS = (
     "data.start=candidates",
@@ -48,11 +53,16 @@ def train(data: Path, seed: int, cache: Path, folds: Path) -> Path:
     return out
 
 
+def read_evaluations(out: Path) -> list[Mapping[str, Any]]:
+    """The evaluations of a run on its development targets."""
+    return [record for record in read_metrics(out / "metrics.jsonl") if record["kind"] == "evaluation"]
+
+
 def main() -> None:
     """Parse the command line; fold models, training, benchmark, card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--seed", type=int, action="append", help="several train several; the first one is shipped")
+    parser.add_argument("--seed", type=int, action="append", help="default: 0, 1 and 2")
     parser.add_argument("--out", type=Path, default=Path("submission/weights"))
     parser.add_argument("--folds", type=Path, default=Path("runs/folds"), help="fold models; made here if missing")
     parser.add_argument("--cache", type=Path, default=Path(".cache/rnafold"))
@@ -62,13 +72,14 @@ def main() -> None:
         scratch = arguments.folds.with_name("folds-scratch")
         scratch.mkdir(parents=True, exist_ok=True)  # the shipped ranker and jury stay as they are
         run(str(HERE / "train_ranker.py"), "--data", data, "--out", str(scratch), "--folds", str(arguments.folds))
-    runs = [train(arguments.data, seed, arguments.cache, arguments.folds) for seed in arguments.seed or [0]]
+    runs = [train(arguments.data, seed, arguments.cache, arguments.folds) for seed in arguments.seed or SEEDS]
     weights = [word for out in runs for word in ("--weights", str(out / "best.safetensors"))]
-    results = runs[0] / "results.json"
+    chosen = max(runs, key=lambda out: max(float(r["best_tm_score"]) for r in read_evaluations(out)))
+    results = chosen / "results.json"
     run(str(HERE / "network.py"), "--data", data, *weights, "--cache", str(arguments.cache), "--json", str(results))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(runs[0] / "best.safetensors", arguments.out / "base.safetensors")
-    print(write_card(runs[0], results, arguments.out / "base.md"))
+    shutil.copyfile(chosen / "best.safetensors", arguments.out / "base.safetensors")
+    print(write_card(chosen, results, arguments.out / "base.md"))
 
 
 if __name__ == "__main__":
