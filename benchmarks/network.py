@@ -26,7 +26,7 @@ from rnafold.scoring import score_target, tm_score
 from rnafold.scoring.measures import count_violations
 from rnafold.settings import DataConfig
 from rnafold.shipped import find_slots
-from rnafold.slots import Band, SlotsConfig, keep_formed, load_slots, pick_five
+from rnafold.slots import SlotsConfig, keep_formed, load_slots, pick_five
 from rnafold.solver import CandidateSolver
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels, load_folds
@@ -45,7 +45,6 @@ MEAN = "mean of the weights"
 AGAINST = {
     "kit with network, five": WITHOUT,
     "judge only, five": WITHOUT,
-    "refined only, five": WITHOUT,
     "alone, first candidate refined": FIRST_START,
     "alone, first assembly refined": ASSEMBLY_START,
 }
@@ -126,7 +125,6 @@ def measure(
     for row, start in ((FIRST_START, first), (ASSEMBLY_START, assembly)):
         tally.add(row, name, score(entry, [start])[0])
     without = replace(slots, bands=tuple(replace(band, network=(0, 0)) for band in slots.bands))
-    alone = replace(slots, bands=(Band(template=(0, 0), assembly=(0, 0)),))
     for label, network in networks.items():
         solver.network = network
         began = time.monotonic()
@@ -136,8 +134,6 @@ def measure(
         tally.add(f"{label}: kit with network, five", name, max(score(entry, five)))
         judged_only = pick_five(target, judged, without, pairing=pairing)
         tally.add(f"{label}: judge only, five", name, max(score(entry, judged_only)))
-        refined_only = pick_five(target, refined, alone, pairing=pairing)
-        tally.add(f"{label}: refined only, five", name, max(score(entry, refined_only)))
         for row, start in ((FIRST_START, first), (ASSEMBLY_START, assembly)):
             result = next((r for r, s in zip(refined, solver.choose_starts(rated)) if s is start), start)
             tally.add(f"{label}: alone, {row} refined", name, score(entry, [result])[0])

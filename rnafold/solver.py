@@ -27,7 +27,7 @@ BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
 REFINED_BY = 0.85
 # So many candidates go through the network: fewer of a long target, since a pass grows with the square of its length.
-MOST_JUDGED, LEAST_JUDGED, PAIRS_JUDGED = 36, 2, 36 * 150**2
+MOST_JUDGED, LEAST_JUDGED, PAIRS_JUDGED = 16, 2, 16 * 150**2
 # So many pairs of residues go through it at once.
 PAIRS_AT_ONCE = 200**2
 # What the network's expected TM-score of a candidate weighs beside the jury's.

@@ -18,8 +18,9 @@ from rnafold.settings import DataConfig, resolve_config
 from rnafold.shipped import find_slots
 from rnafold.slots import load_slots
 from rnafold.solver import CandidateSolver
-from rnafold.structure import Entry
+from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.sources import Sources
 from rnafold.training.dataset import FeatureSource
 from rnafold.training.starts import StartLibrary
@@ -128,3 +129,44 @@ def test_alignments_give_profiles_from_the_cache_and_covariation(entries: list[E
     assert scores.shape == (target.length, target.length)
     assert list((tmp_path / "cache").glob("*.profile.npz"))
     assert features.alignment(entries[1].target) == (None, None)
+
+
+def candidates_of(solver: CandidateSolver, entry: Entry) -> tuple[list[Candidate], Pairing]:
+    solver.features.prepare([entry.target])
+    pairing = solver.features.pairings[entry.target.target_id]
+    gate = solver.gate(entry.target)
+    return build_candidates(entry.target, pairing, solver.sources, gate, num_templates=2, num_assemblies=3), pairing
+
+
+def test_the_network_weighs_in_on_every_candidate_that_it_refines(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    made, pairing = candidates_of(solver, entries[-1])
+    judged, refined = solver.refine(entries[-1].target, pairing, made, np.inf)
+    assert len(judged) == len(refined) == len(made)
+    assert all(np.array_equal(a.coords, b.coords) for a, b in zip(made, judged))
+    # a fresh judge repeats the confidence that the start came with, give or take its noise
+    assert all(0 < abs(a.confidence - b.confidence) < 0.05 for a, b in zip(made, judged))
+    assert all(c.origin == "network" and "from " in c.note for c in refined)
+    # the most confident assembly goes first, then the most confident template
+    notes = [c.note for c in refined[:2]]
+    assert "from assembly" in notes[0] and "from template" in notes[1]
+
+
+def test_out_of_time_the_candidates_keep_their_confidence(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    made, pairing = candidates_of(solver, entries[-1])
+    judged, refined = solver.refine(entries[-1].target, pairing, made, 0.0)
+    assert refined == [] and [c.confidence for c in judged] == [c.confidence for c in made]
+
+
+def test_a_long_target_gets_fewer_passes_but_never_fewer_than_two(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    made = [
+        Candidate(coords=np.zeros((length, 3)), origin=origin, confidence=0.5)
+        for length in (150, 300, 4000)
+        for origin in ("assembly", "template")
+        for _ in range(30)
+    ]
+    # 16 passes at 150 residues, a quarter of that at twice the length
+    passes = [len(solver.choose_starts(made[first : first + 60])) for first in (0, 60, 120)]
+    assert passes == [16, 4, 2]
