@@ -21,7 +21,7 @@ from tqdm import tqdm
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
 from rnafold.model.network import PairNetwork, PlainNetwork
-from rnafold.model_card import summarize_result, write_results
+from rnafold.model_card import Result, summarize_result, write_results
 from rnafold.scoring import score_target, tm_score
 from rnafold.scoring.measures import count_violations
 from rnafold.settings import DataConfig
@@ -45,7 +45,6 @@ MEAN = "mean of the weights"
 AGAINST = {
     "kit with network, five": WITHOUT,
     "judge only, five": WITHOUT,
-    "alone, first candidate refined": FIRST_START,
     "alone, first assembly refined": ASSEMBLY_START,
 }
 
@@ -134,9 +133,8 @@ def measure(
         tally.add(f"{label}: kit with network, five", name, max(score(entry, five)))
         judged_only = pick_five(target, judged, without, pairing=pairing)
         tally.add(f"{label}: judge only, five", name, max(score(entry, judged_only)))
-        for row, start in ((FIRST_START, first), (ASSEMBLY_START, assembly)):
-            result = next((r for r, s in zip(refined, solver.choose_starts(rated)) if s is start), start)
-            tally.add(f"{label}: alone, {row} refined", name, score(entry, [result])[0])
+        result = next((r for r in refined if r.note == f"from {assembly.origin} {assembly.note}"), assembly)
+        tally.add(f"{label}: alone, {ASSEMBLY_START} refined", name, score(entry, [result])[0])
         tally.add_pairs(f"{label}: judged candidates", judged, score_fast(entry, judged))
         tally.add_pairs(f"{label}: refined candidates", refined, score_fast(entry, refined))
         tally.add_violations(f"{label}: kit with network, five", entry, pairing, five)
@@ -164,16 +162,21 @@ def describe(row: str, values: dict[str, float], rows: dict[str, dict[str, float
     return f"{line}   paired {difference.mean():+.4f} +- {error:.4f} ({won} won, {lost} lost) against {against}"
 
 
+def print_calibration(found: dict[str, list[tuple[float, float]]]) -> None:
+    """How expected TM-scores of candidates agree with those reached."""
+    for row, pairs in found.items():
+        expected, reached = np.array(pairs).T
+        error = np.abs(expected - reached).mean()
+        r = np.corrcoef(expected, reached)[0, 1]
+        print(f"  expected against reached, {row:36s} r {r:.3f}, mean absolute error {error:.3f} over {len(pairs)}")
+
+
 def print_tally(title: str, tally: Tally) -> None:
     """Everything about one set of targets."""
     print(f"{title}: {len(tally.rows[WITHOUT])} targets")
     for row, values in tally.rows.items():
         print(describe(row, values, tally.rows))
-    for row, pairs in tally.pairs.items():
-        expected, reached = np.array(pairs).T
-        error = np.abs(expected - reached).mean()
-        r = np.corrcoef(expected, reached)[0, 1]
-        print(f"  expected against reached, {row:26s} r {r:.3f}, mean absolute error {error:.3f} over {len(pairs)}")
+    print_calibration(tally.pairs)
     for row, found in tally.violations.items():
         clashes, bonds, stems = np.mean(found, axis=0)
         print(f"  {row:52s} clashes {clashes:.3f}, bad bonds {bonds:.3f} a 100 nt; wrong-handed stems {stems:.3f}")
@@ -208,7 +211,8 @@ def main() -> None:
     first = next(iter(networks.values()))
     slots = load_slots(find_slots(arguments.slots))
     solver = CandidateSolver(FeatureSource(data, folders), sources, first, first.max_recycles, slots, 0)
-    results = []
+    results: list[Result] = []
+    pooled: dict[str, list[tuple[float, float]]] = {}
     for name in arguments.sets:
         entries = read_set(name, arguments.data, data)
         entries = entries[:: max(1, len(entries) // arguments.most)] if arguments.most else entries
@@ -219,9 +223,13 @@ def main() -> None:
             measure(tally, entry, solver, networks, slots, folds)
         average_weights(tally, list(networks))
         print_tally(name, tally)
+        for row, pairs in tally.pairs.items():
+            pooled.setdefault(row, []).extend(pairs)
         results += [summarize_result(name, row, values) for row, values in tally.rows.items()]
         if arguments.json:
             write_results(arguments.json, results)
+    print("all sets together")
+    print_calibration(pooled)
 
 
 if __name__ == "__main__":
