@@ -98,7 +98,8 @@ class CandidateSolver:
     ) -> tuple[list[Candidate], list[Candidate]]:
         """The candidates with the network's opinion in their confidence, and its refinements of the assemblies.
 
-        Each takes a pass. The most confident of each source go first, as many as fit before `stop`; the others keep their confidence.
+        Each takes a pass. The most confident of each source go first, as many as fit before `stop`; the others keep
+        their confidence.
         """
         assert self.network is not None
         starts = self.choose_starts(candidates)
