@@ -12,8 +12,9 @@ from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, build_example, choose_others
 from rnafold.folding import MAX_WHOLE, Fold, fold_batch, fold_example
 from rnafold.model.network import PairNetwork, PlainNetwork
-from rnafold.slots import SlotsConfig, judge, pick_five
-from rnafold.structure import Candidate, Pairing, Target
+from rnafold.scoring.measures import count_violations
+from rnafold.slots import SlotsConfig, judge, keep_formed, pick_five
+from rnafold.structure import Candidate, FloatArray, Pairing, Target
 from rnafold.templates.jury import measure_likeness
 from rnafold.templates.library import Gate, gate_for
 from rnafold.templates.pipeline import build_candidates
@@ -116,7 +117,7 @@ class CandidateSolver:
                 for start, fold in zip(batch, self._fold(target, pairing, batch, candidates)):
                     share = NETWORK_SHARE if fold.start_tm > 0 else 0.0
                     confidence[id(start)] = (1 - share) * start.confidence + share * fold.start_tm
-                    if start.origin not in REFINED_ORIGINS:
+                    if start.origin not in REFINED_ORIGINS or turns_stems(target, pairing, start.coords, fold.coords):
                         continue
                     change = fold.expected_tm - fold.start_tm  # by how much the network thinks that it helped
                     note = f"from {start.origin} {start.note}"
@@ -158,6 +159,15 @@ class CandidateSolver:
         mixed = [kind[k] for k in range(len(candidates)) for kind in kinds if k < len(kind)]
         length = len(candidates[0].coords) if candidates else 1
         return mixed[: max(LEAST_JUDGED, min(MOST_JUDGED, PAIRS_JUDGED // length**2))]
+
+
+def turns_stems(target: Target, pairing: Pairing, start: FloatArray, result: FloatArray) -> bool:
+    """Whether a refinement (L, 3) has more left-handed stems than its start, among the predicted pairs it forms."""
+    before, after = (
+        count_violations(coords, target.chains, keep_formed(coords, pairing.partner)).wrong_handed
+        for coords in (start, result)
+    )
+    return after > before
 
 
 def _others(candidates: Sequence[Candidate]) -> Others | None:
