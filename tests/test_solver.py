@@ -17,7 +17,7 @@ from rnafold.model.network import build_network
 from rnafold.settings import DataConfig, resolve_config
 from rnafold.shipped import find_slots
 from rnafold.slots import load_slots
-from rnafold.solver import CandidateSolver
+from rnafold.solver import CandidateSolver, turns_stems
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
@@ -170,3 +170,14 @@ def test_a_long_target_gets_fewer_passes_but_never_fewer_than_two(entries: list[
     # 16 passes at 150 residues, a quarter of that at twice the length
     passes = [len(solver.choose_starts(made[first : first + 60])) for first in (0, 60, 120)]
     assert passes == [16, 4, 2]
+
+
+def test_a_refinement_that_mirrors_a_stem_is_noticed(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    made, pairing = candidates_of(solver, entries[-1])
+    start = next(c for c in made if c.origin == "assembly").coords
+    target = entries[-1].target
+    assert not turns_stems(target, pairing, start, start + 5.0)
+    assert turns_stems(target, pairing, start, start * np.array([1.0, 1.0, -1.0]))
+    # mending a mirrored start is welcome
+    assert not turns_stems(target, pairing, start * np.array([1.0, 1.0, -1.0]), start)
