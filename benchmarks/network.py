@@ -136,7 +136,8 @@ def measure(
         result = next((r for r in refined if r.note == f"from {assembly.origin} {assembly.note}"), assembly)
         tally.add(f"{label}: alone, {ASSEMBLY_START} refined", name, score(entry, [result])[0])
         tally.add_pairs(f"{label}: judged candidates", judged, score_fast(entry, judged))
-        tally.add_pairs(f"{label}: refined candidates", refined, score_fast(entry, refined))
+        if refined:
+            tally.add_pairs(f"{label}: refined candidates", refined, score_fast(entry, refined))
         tally.add_violations(f"{label}: kit with network, five", entry, pairing, five)
         tally.add_violations(f"{label}: refined", entry, pairing, refined)
 
