@@ -106,7 +106,7 @@ def test_every_file_of_experiments_resolves(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_experiments_of_the_brief_are_there() -> None:
-    names = {"plain_vs_base", "physics_terms", "start_from_assembly", "msa", "tm_head", "precision"}
+    names = {"plain_vs_base", "physics_terms", "start_from_candidates", "msa", "tm_head", "precision"}
     assert names <= {path.stem for path in FILES}
 
 
