@@ -104,20 +104,22 @@ def search_superposition(coords: Tensor, reference: Tensor, mask: Tensor) -> tup
     count = mask.sum(1, keepdim=True)
     place = (mask.cumsum(1) - 1) / count.clamp_min(1)
     scale = tm_scale(mask.sum(1))[:, None].clamp_min(0.3)
-    found_weights, found = mask.to(coords.dtype), torch.full_like(coords[:, 0, 0], -1.0)
-    for first, last in FRAGMENTS:
-        weights = (mask & (place >= first) & (place < last)).to(coords.dtype)
-        # a fragment of fewer than three residues has no superposition of its own
-        weights = torch.where(weights.sum(1, keepdim=True) >= 3, weights, mask.to(coords.dtype))
-        for wide in WIDTHS:
-            distance = length(superpose(coords, reference, weights) - reference)
-            weights = mask / (1.0 + (distance / (wide * scale)) ** 2) ** 2
-        distance = length(superpose(coords, reference, weights) - reference)
-        tm = average(1.0 / (1.0 + (distance / scale) ** 2), mask)
-        better = tm > found
-        found_weights = torch.where(better[:, None], weights, found_weights)
-        found = torch.where(better, tm, found)
-    return found_weights, found.clamp_min(0.0)
+    # all fragments at once, as a batch of their own: small decompositions cost by the call
+    part = torch.stack([(place >= first) & (place < last) & mask for first, last in FRAGMENTS], 1)
+    # a fragment of fewer than three residues has no superposition of its own
+    part = torch.where(part.sum(2, keepdim=True) >= 3, part, mask[:, None])
+    shape = (len(coords), len(FRAGMENTS))
+    weights = part.flatten(0, 1).to(coords.dtype)
+    moving, fixed = (x[:, None].expand(-1, shape[1], -1, -1).flatten(0, 1) for x in (coords, reference))
+    real, wide_scale = (x[:, None].expand(-1, shape[1], -1).flatten(0, 1) for x in (mask, scale))
+    for wide in WIDTHS:
+        distance = length(superpose(moving, fixed, weights) - fixed)
+        weights = real / (1.0 + (distance / (wide * wide_scale)) ** 2) ** 2
+    distance = length(superpose(moving, fixed, weights) - fixed)
+    tm = average(1.0 / (1.0 + (distance / wide_scale) ** 2), real).view(shape)
+    best = tm.argmax(1)
+    chosen = weights.view(*shape, -1).gather(1, best[:, None, None].expand(-1, 1, weights.shape[-1]))[:, 0]
+    return chosen, tm.gather(1, best[:, None])[:, 0]
 
 
 def sample_pairs(batch: Batch, num: int) -> tuple[Tensor, Tensor]:
