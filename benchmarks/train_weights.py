@@ -12,12 +12,10 @@ import argparse
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rnafold.model_card import write_card
-from rnafold.training.metrics import read_metrics
+from rnafold.report.records import read_run
 
 SEEDS = (0, 1, 2)
 HERE = Path(__file__).resolve().parent
@@ -53,11 +51,6 @@ def train(data: Path, seed: int, cache: Path, folds: Path) -> Path:
     return out
 
 
-def read_evaluations(out: Path) -> list[Mapping[str, Any]]:
-    """The evaluations of a run on its development targets."""
-    return [record for record in read_metrics(out / "metrics.jsonl") if record["kind"] == "evaluation"]
-
-
 def main() -> None:
     """Parse the command line; fold models, training, benchmark, card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,7 +67,7 @@ def main() -> None:
         run(str(HERE / "train_ranker.py"), "--data", data, "--out", str(scratch), "--folds", str(arguments.folds))
     runs = [train(arguments.data, seed, arguments.cache, arguments.folds) for seed in arguments.seed or SEEDS]
     weights = [word for out in runs for word in ("--weights", str(out / "best.safetensors"))]
-    chosen = max(runs, key=lambda out: max(float(r["best_tm_score"]) for r in read_evaluations(out)))
+    chosen = max(runs, key=lambda out: max(float(r["best_tm_score"]) for r in read_run(out).evaluations))
     results = chosen / "results.json"
     run(str(HERE / "network.py"), "--data", data, *weights, "--cache", str(arguments.cache), "--json", str(results))
     arguments.out.mkdir(parents=True, exist_ok=True)

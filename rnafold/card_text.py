@@ -63,7 +63,7 @@ def build_card(facts: CardFacts, results: Sequence["Result"]) -> str:
 def _write_model(facts: CardFacts) -> str:
     model = facts.config.model
     kind = (
-        "refines a start structure (a template, or an assembly from base pairs) with pair-biased attention"
+        "refines an assembly from base pairs with pair-biased attention, told of templates and other assemblies,"
         if model.kind == "pair"
         else "is a plain transformer that sees the sequence alone, with neither pairs nor a start structure,"
     )
@@ -125,9 +125,20 @@ def _write_commands(facts: CardFacts, results: Sequence["Result"]) -> str:
     card = wrap_command([f"python -m rnafold card --run runs/{facts.run_folder}", "--results results.json"])
     blocks = "\n\n".join(f"    {command}".replace("\n", "\n    ") for command in (train, predict, benchmark, card))
     return (
-        "## Commands that reproduce it\n\n`DIR` holds the competition's files. The first trains these weights, the "
-        "others predict with them, measure them and write this card. Where the cache lies (`data.cache`) is left out: "
-        f"it changes nothing.\n\n{blocks}"
+        f"## Commands that reproduce it\n\n{_explain_folds(facts)}`DIR` holds the competition's files. The first "
+        "trains these weights, the others predict with them, measure them and write this card. Where the cache lies "
+        f"(`data.cache`) is left out: it changes nothing.\n\n{blocks}"
+    )
+
+
+def _explain_folds(facts: CardFacts) -> str:
+    models = facts.config.data.start_models
+    if not models:
+        return ""
+    return (
+        f"The fold models `{models}`, which rate the starts of training chains, come first: `python "
+        f"benchmarks/train_ranker.py --data DIR --out runs/folds-scratch --folds {models}`; `make weights DATA=DIR` "
+        "does all of this in one go. "
     )
 
 

@@ -9,11 +9,12 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rnafold import rna
 from rnafold.features.batch import Batch
-from rnafold.model.heads import distogram_loss, tm_scale
+from rnafold.model.heads import distogram_bins, tm_scale
 from rnafold.model.network import Output
 from rnafold.settings import LossConfig
 
@@ -258,6 +259,12 @@ def pair_tables(device: torch.device) -> tuple[Tensor, Tensor]:
     return ideal.to(device), spread.to(device)
 
 
+def distogram_loss(logits: Tensor, true: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy (B,) of a distogram (B, .., K) at true distances in Å (B, ..), a mean over `mask`."""
+    loss = F.cross_entropy(logits.flatten(0, -2), distogram_bins(true).flatten(), reduction="none")
+    return average(loss.view(true.shape), mask)
+
+
 @torch.no_grad()
 def true_distances(batch: Batch) -> Tensor:
     """(B, L, L) distances in Å of the reference; unresolved residues give what their zeros give."""
@@ -269,9 +276,9 @@ def measure_pairs(logits: Tensor, batch: Batch, mask: Tensor) -> Tensor:
     """Cross-entropy (B,) of the pair logits (B, L, L) for the reference's pairs: summed over a residue's
     possible partners, a mean over resolved residues."""
     size = batch.partner.shape[1]
-    is_pair = torch.nn.functional.one_hot(batch.partner.clamp_min(0), size) * (batch.partner >= 0)[..., None]
+    is_pair = F.one_hot(batch.partner.clamp_min(0), size) * (batch.partner >= 0)[..., None]
     real = (mask[:, :, None] & mask[:, None, :]).to(logits.dtype)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, is_pair.to(logits.dtype), reduction="none")
+    loss = F.binary_cross_entropy_with_logits(logits, is_pair.to(logits.dtype), reduction="none")
     return average((loss * real).sum(-1), mask)
 
 
@@ -330,7 +337,8 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
         if output.expected_tm is not None:
             terms["expected_tm"] = (output.expected_tm - tm) ** 2
         if output.start_tm is not None and "expected_tm" in terms:
-            of_start = superposed_distances(batch.start[:, :, 0].float(), batch)[2]
+            start = batch.start[:, :, 0].float()
+            of_start = search_superposition(start, batch.coords[:, :, 0], mask)[1]
             terms["expected_tm"] = 0.5 * (terms["expected_tm"] + (output.start_tm - of_start) ** 2)
         total = torch.zeros_like(tm)
         for name, value in terms.items():

@@ -16,11 +16,11 @@ from rnafold import card_text
 from rnafold.errors import InputError
 from rnafold.kaggle.inputs import read_weights_description
 from rnafold.model.network import count_parameters
+from rnafold.mounts import hash_file
 from rnafold.report.records import RunRecord, read_number, read_run
 from rnafold.reproduction import derive_choices
 from rnafold.settings import Config, load_config
 from rnafold.submission import write_text_atomically
-from rnafold.submission.provenance import hash_file
 from rnafold.weights import load_network
 
 _FILES: Final = ("config.yaml", "run.json", "metrics.jsonl", "best.safetensors")

@@ -32,7 +32,8 @@ def find_mounted(path: str, what: str, near: Path | None = None, accept: Callabl
     """
     typed = Path(path)
     beside = [] if near is None else [near / typed.name]
-    for candidate in (typed, *beside, *_below(inputs_folder(), typed.name)):
+    below = (file for file in walk_files(inputs_folder()) if file.name == typed.name)
+    for candidate in (typed, *beside, *below):
         if candidate.is_file() and accept(candidate):
             return candidate
     raise InputError(
@@ -41,8 +42,9 @@ def find_mounted(path: str, what: str, near: Path | None = None, accept: Callabl
     )
 
 
-def _below(root: Path, name: str) -> Iterator[Path]:
-    """Files of that name below a folder, following links but no folder twice; names in order."""
+def walk_files(root: str | Path) -> Iterator[Path]:
+    """Every file below a folder, following links (mounts may be links) but no folder twice; hidden folders are left
+    out, folders come in order of their names."""
     seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
         below[:] = sorted(x for x in below if not x.startswith("."))
@@ -51,17 +53,29 @@ def _below(root: Path, name: str) -> Iterator[Path]:
             below.clear()
             continue
         seen.add(real)
-        if name in names:
+        for name in names:
             yield Path(folder, name)
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file; computed once as long as size and time of change stay."""
+    """The `hash_file` of a file; computed once as long as size and time of change stay."""
     status = path.stat()
     return _digest(str(path), status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=64)
 def _digest(path: str, _size: int, _changed: int) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hash_file(Path(path))
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises:
+        InputError: no such file, or not readable.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None

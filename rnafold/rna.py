@@ -19,6 +19,8 @@ ATOM_NAME: Final = "C1'"
 
 # Distance C1'-C1' of a canonical pair: mean and standard deviation. Source: measured (7,000 GC, 3,206 AU, 726 GU).
 PAIR_DISTANCE: Final[dict[str, tuple[float, float]]] = {"GC": (10.64, 0.23), "AU": (10.54, 0.32), "GU": (10.38, 0.47)}
+# C1'-C1' distances between which a predicted pair counts as formed. Source: PAIR_DISTANCE and its tails.
+FORMED_RANGE: Final = (8.5, 12.5)
 # Cross distances of stacked pairs (i, j), (i+1, j-1): C1'(i+1)-C1'(j) and C1'(i)-C1'(j-1). Source: measured in stems.
 CROSS_DISTANCE_NEAR: Final = (7.90, 0.45)
 CROSS_DISTANCE_FAR: Final = (13.75, 0.38)

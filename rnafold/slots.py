@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.config import build, load_yaml
 from rnafold.scoring.measures import count_violations
@@ -25,8 +26,6 @@ IntArray = npt.NDArray[np.int64]
 NUM_SLOTS = 5
 ORIGINS = ("template", "assembly", "network", "fallback")
 DRAWS = 1000
-# C1'-C1' distance in Å at which a predicted pair counts as formed. Source: rna.PAIR_DISTANCE and its tails.
-FORMED_RANGE = (8.5, 12.5)
 # No candidate's TM-score is taken as surer than this.
 LEAST_SPREAD = 0.02
 
@@ -138,7 +137,7 @@ def check_candidate(
 def keep_formed(coords: FloatArray, partner: IntArray) -> IntArray:
     """Partners (L,) of the pairs that coords (L, 3) form, as judged by their distance; -1 elsewhere."""
     distance = np.linalg.norm(coords - coords[partner], axis=1)
-    formed = (partner >= 0) & (distance > FORMED_RANGE[0]) & (distance < FORMED_RANGE[1])
+    formed = (partner >= 0) & (distance > rna.FORMED_RANGE[0]) & (distance < rna.FORMED_RANGE[1])
     return np.where(formed, partner, -1)
 
 

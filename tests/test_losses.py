@@ -13,6 +13,7 @@ from rnafold.losses import (
     PHYSICS_TERMS,
     TERMS,
     compute_losses,
+    distogram_loss,
     measure_angle,
     measure_bond,
     measure_clash,
@@ -22,7 +23,7 @@ from rnafold.losses import (
     penalty,
     term_weight,
 )
-from rnafold.model.heads import DISTOGRAM_BINS, distogram_bins, distogram_centres, distogram_loss, tm_scale
+from rnafold.model.heads import DISTOGRAM_BINS, distogram_bins, distogram_centres, tm_scale
 from rnafold.model.network import Output
 from rnafold.scoring.tm import measure_d0
 from rnafold.settings import LossConfig, TermConfig

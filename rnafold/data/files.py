@@ -1,12 +1,12 @@
 """The competition's files under a folder or a Kaggle mount, found by searching: mount points vary."""
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rnafold.errors import InputError
+from rnafold.mounts import walk_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +91,7 @@ def _depth_order(path: Path) -> tuple[int, str]:
 
 
 def _walk(directory: str | Path) -> Iterable[Path]:
-    """Every file below a folder, following links (mounts may be links) but no folder twice."""
+    """The files below a folder that must be there."""
     if not Path(directory).is_dir():
         raise InputError(f"{directory}: no such folder")
-    seen: set[str] = set()
-    for root, folders, names in os.walk(directory, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        for name in names:
-            yield Path(root, name)
+    return walk_files(directory)

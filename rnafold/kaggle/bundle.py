@@ -17,6 +17,7 @@ from rnafold.kaggle import wheels
 from rnafold.kaggle.inputs import read_weights_description
 from rnafold.kaggle.secret_scan import find_secrets
 from rnafold.kaggle.staging import PLACEHOLDER
+from rnafold.mounts import hash_file
 from rnafold.weights import find_shipped_weights
 
 MANIFEST: Final = "manifest.json"
@@ -118,7 +119,7 @@ def check_bundle(folder: Path, limits: Limits) -> Mapping[str, Any]:
     if strange or absent:
         raise InputError(f"{folder}: not in the manifest: {strange[:3]}, missing: {absent[:3]}; make the bundle anew")
     for name, entry in listed.items():
-        if _digest(present[name]) != entry["sha256"]:
+        if hash_file(present[name]) != entry["sha256"]:
             raise InputError(f"{present[name]}: does not match its sha256 in the manifest; make the bundle anew")
     _check_limits(list(present.values()), limits)
     _refuse_secrets([folder], [entry["name"] for entry in manifest["files"] if entry["kind"] == "wheel"])
@@ -220,7 +221,7 @@ def _build_manifest(
             "name": path.name,
             "kind": kinds.get(path.name, "project" if path.suffix == ".whl" else "added"),
             "bytes": path.stat().st_size,
-            "sha256": _digest(path),
+            "sha256": hash_file(path),
         }
         for path in sorted(folder.iterdir())
     ]
@@ -232,8 +233,3 @@ def _build_manifest(
         "files": files,
         "configs_in_the_project_wheel": dict(configs),
     }
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

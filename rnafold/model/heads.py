@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rnafold import rna
 from rnafold.model import layers
 
 # Centres of the distogram's bins in Å; the last bin holds everything beyond.
 DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
-# C1'-C1' distances in Å between which a pair counts as formed. Source: rna.PAIR_DISTANCE and its tails.
-FORMED_RANGE = (8.5, 12.5)
 NEAR = 20.0
 MEASURES = 4
 
@@ -111,7 +110,8 @@ def measure_agreement(heads: PairHeads, symmetric: Tensor, structures: tuple[Ten
                 kernel += probability[..., k] / (1.0 + ((centres[k] - distance) / scale) ** 2)
             kernel *= real
             near = real * (distance < NEAR)
-            formed = torch.sigmoid((distance - FORMED_RANGE[0]) * 2.0) * torch.sigmoid((FORMED_RANGE[1] - distance) * 2)
+            least, most = rna.FORMED_RANGE
+            formed = torch.sigmoid((distance - least) * 2.0) * torch.sigmoid((most - distance) * 2.0)
             sums = [kernel, real, kernel * near, near, expected * formed, expected]
             rows[at].append(torch.stack([x.sum(-1) for x in sums], -1))
     return torch.stack([_summarise(torch.cat(found, 1)) for found in rows], 1)
@@ -136,11 +136,3 @@ def _summarise(sums: Tensor) -> Tensor:
         ],
         -1,
     )
-
-
-def distogram_loss(logits: Tensor, true: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy (B,) of a distogram (B, .., K) at true distances in Å (B, ..), a mean over `mask`."""
-    loss = F.cross_entropy(logits.flatten(0, -2), distogram_bins(true).flatten(), reduction="none").view(true.shape)
-    weights = mask.to(loss.dtype)
-    result: Tensor = (loss * weights).flatten(1).sum(1) / weights.flatten(1).sum(1).clamp_min(1.0)
-    return result

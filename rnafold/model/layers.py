@@ -223,7 +223,7 @@ def sampled_pairs(samples: Tensor) -> Tensor:
 def measure_consensus(
     others: Tensor, confidence: Tensor
 ) -> tuple[Tensor, tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """What the other candidates say of each pair; no candidate is asked twice, so that only (L, L) values are kept.
+    """What the other candidates say of each pair, added up one candidate at a time.
 
     Args:
         others: (B, K, L, 3) coordinates in Å.

@@ -31,7 +31,7 @@ class Output:
         coords: (B, L, A, 3) float32, Å.
         lddt: (B, L) expected lDDT of each residue, 0-1.
         expected_tm: (B,) expected TM-score of `coords`, 0-1.
-        start_tm: (B,) expected TM-score of what the last pass started from, 0-1.
+        start_tm: (B,) expected TM-score of `batch.start`, which the first pass began with, 0-1.
         distogram: (B, L, L, K) logits of the bins of model.heads, symmetric; only where a gradient is kept.
         pairs: (B, L, L) logits of base pairs, symmetric; only where a gradient is kept.
     """

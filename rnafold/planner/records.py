@@ -39,8 +39,8 @@ _ARRAYS = (
 # Below data.cache: traces and measured steps, of `plan` and of `train` alike.
 PLANNER_FOLDER = "planner"
 _SOURCES = (
-    *("model/layers.py", "model/network.py", "model/encoder.py", "model/ribonanza.py", "losses.py"),
-    *("features/batch.py", "features/build.py", "planner"),
+    *("model", "losses.py", "features/batch.py", "features/build.py"),
+    *("planner/trace.py", "planner/records.py", "planner/autocast.py"),
 )
 
 
@@ -87,9 +87,8 @@ def _hash_sources() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         path = package / name
-        files = [path / "trace.py", path / "records.py", path / "autocast.py"] if path.is_dir() else [path]
-        for file in files:
-            digest.update(file.read_bytes() if file.is_file() else b"")
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -49,7 +49,7 @@ VIEW_NAMES = frozenset(VIEWS.split())
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes storages and operations; `phase` and the flags `inside_..` are set by whoever drives the step."""
+    """Notes storages and operations; `phase`, `inside_attention` and `network` are set by whoever drives the step."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

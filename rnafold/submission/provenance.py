@@ -4,7 +4,6 @@ The file holds the submission's sha256, so that a record of another submission, 
 refused instead of being read as this one's.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.mounts import hash_file
 from rnafold.structure import Candidate
 from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample, write_text_atomically
 
 SUFFIX: Final = ".predictions.json"
 _FORMAT: Final = "rnafold predictions 1"
-_BLOCK_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,22 +69,6 @@ def describe_fallback(target_id: str) -> tuple[PredictionRecord, ...]:
 def records_path(submission: Path) -> Path:
     """`submission.predictions.json` for `submission.csv`, so that two submissions in a folder have one each."""
     return submission.with_suffix(SUFFIX)
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes as 64 hexadecimal digits.
-
-    Raises:
-        InputError: no such file, or not readable.
-    """
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()
 
 
 def write_records(submission: Path, records: Records) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rnafold.errors import InputError
 from rnafold.structure import Entry
+from rnafold.submission.rows import write_text_atomically
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.ranker import Ranker
 
@@ -64,9 +65,7 @@ def save_folds(
         ranker.save(place / f"ranker-{fold}.json")
         jury.save(place / f"jury-{fold}.json")
     index = {"begins": [date.isoformat() for date in begins], "groups": dict(sorted(groups.items()))}
-    part = place / f".{INDEX_FILE}.part"
-    part.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
-    part.replace(place / INDEX_FILE)
+    write_text_atomically(place / INDEX_FILE, json.dumps(index, indent=1) + "\n")
 
 
 def load_folds(folder: str | Path) -> FoldModels:

@@ -4,7 +4,6 @@ A checkpoint is a folder `step_<n>` with tensors as safetensors and numbers as J
 pickle anywhere. A folder whose manifest does not match is skipped and the one before it is used.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rnafold.errors import InputError
+from rnafold.mounts import hash_file
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -118,9 +118,7 @@ def _read(folder: Path) -> Checkpoint:
 
 
 def _fingerprint(path: Path) -> dict[str, int | str]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:

@@ -18,11 +18,11 @@ from rnafold.settings import Config
 from rnafold.structure import Entry
 from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation, evaluate
+from rnafold.training.loop import WEIGHTS_FILE
 from rnafold.training.schedule import TimeBudget
 from rnafold.weights import load_network, read_model_config
 
 log = logging.getLogger(__name__)
-WEIGHTS_FILE = "best.safetensors"
 
 
 def find_plain_weights(compare_with: str) -> Path:
