@@ -1,6 +1,6 @@
-"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 20 minutes on one core).
+"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 25 minutes on one core).
 
-    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER]
+    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER] [--jobs 2]
 
 DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are chains released from 2010 on, the first of each
 sequence group; each sees only structures released before it, of other entries and other groups, loops included.
@@ -10,6 +10,9 @@ The jury is trained on what the pipeline makes with a ranker that was trained wi
 import argparse
 import datetime
 import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +52,11 @@ class Query:
     pairing: Pairing
     gate: Gate
     fold: int
+
+
+Job = tuple[Query, Ranker | None, int]
+# The library of this process, for the rows that it makes.
+_OPEN: list[Sources] = []
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,36 @@ def pick_hits(sources: Sources, hits: list[Hit], rng: np.random.Generator) -> li
     return distinct[:BEST_HITS] + [int(k) for k in others]
 
 
-def make_ranker_rows(sources: Sources, query: Query, seed: int) -> Rows:
+def read_sources(data: Path) -> Sources:
+    """The training entries as library."""
+    files = [find_file(data, name) for name in ("train_sequences.csv", "train_labels.csv")]
+    return Sources(TemplateLibrary.from_entries(read_entries(*files)), None)
+
+
+def _open(data: Path) -> None:
+    _OPEN.append(read_sources(data))
+
+
+def make_all(make: Callable[[Job], Rows], jobs: Sequence[Job], data: Path, processes: int, name: str) -> list[Rows]:
+    """The rows of every query, in order."""
+
+    def run() -> Iterator[Rows]:
+        if processes < 2:
+            _open(data)
+            yield from map(make, jobs)
+            return
+        # spawn: a forked copy of a process that already runs threads (OpenMP of scikit-learn) may hang
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, context, _open, (data,)) as pool:
+            yield from pool.map(make, jobs, chunksize=2)
+
+    return list(tqdm(run(), desc=name, total=len(jobs), disable=None))
+
+
+def make_ranker_rows(job: Job) -> Rows:
     """Features of hits of a query, and the TM-scores of the hybrids built on them."""
+    query, _, seed = job
+    sources = _OPEN[-1]
     target, pairing = query.entry.target, query.pairing
     hits = search_chain(sources.index, target.sequence, pairing.probabilities, query.gate)
     features = measure_features(sources.library, hits, target.sequence, pairing.probabilities, pairing.partner)
@@ -123,8 +159,11 @@ def make_ranker_rows(sources: Sources, query: Query, seed: int) -> Rows:
     return Rows(features[picked], tm_score(np.stack(models), query.entry.references, "fast").max(1))
 
 
-def make_jury_rows(sources: Sources, query: Query, seed: int) -> Rows:
+def make_jury_rows(job: Job) -> Rows:
     """Consensus features of the pipeline's candidates of a query, and their TM-scores."""
+    query, ranker, seed = job
+    sources = _OPEN[-1]
+    sources.ranker = ranker
     target, pairing = query.entry.target, query.pairing
     candidates = build_candidates(target, pairing, sources, query.gate, seed=seed)
     coords = np.stack([candidate.coords for candidate in candidates])
@@ -190,30 +229,28 @@ def main() -> None:
     parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"), help="choice of five to report on")
     parser.add_argument("--queries", type=int, default=10_000, help="most queries (fewer for a quick trial)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    files = [find_file(arguments.data, name) for name in ("train_sequences.csv", "train_labels.csv")]
+    data, seed = arguments.data, arguments.seed
+    files = [find_file(data, name) for name in ("train_sequences.csv", "train_labels.csv")]
     entries = read_entries(*files)
     library = TemplateLibrary.from_entries(entries)
     before = datetime.date.fromordinal(int(library.released.max()) + 1)
-    queries = select_queries(entries, arguments.seed)[:: max(1, len(entries) // arguments.queries)]
+    queries = select_queries(entries, seed)[:: max(1, len(entries) // arguments.queries)]
     log.info("%d library entries before %s, %d queries", library.num_entries, before, len(queries))
-    sources = Sources(library, None)
-    rows = [make_ranker_rows(sources, q, arguments.seed) for q in tqdm(queries, desc="hybrids", disable=None)]
+    rows = make_all(make_ranker_rows, [(query, None, seed) for query in queries], data, arguments.jobs, "hybrids")
     # Out of fold stands in for "trained before the query" here, so these models are let through every gate.
     rankers = [
-        fit(rows, [query.fold != fold for query in queries], FEATURE_NAMES, datetime.date.min, arguments.seed)
+        fit(rows, [query.fold != fold for query in queries], FEATURE_NAMES, datetime.date.min, seed)
         for fold in range(NUM_FOLDS)
     ]
     report("ranker", rows, queries, rankers)
-    fit(rows, [True] * len(rows), FEATURE_NAMES, before, arguments.seed).save(arguments.out / "ranker.json")
-    jury_rows = []
-    for query in tqdm(queries, desc="candidates", disable=None):
-        sources.ranker = rankers[query.fold]
-        jury_rows.append(make_jury_rows(sources, query, arguments.seed))
+    fit(rows, [True] * len(rows), FEATURE_NAMES, before, seed).save(arguments.out / "ranker.json")
+    jobs: list[Job] = [(query, rankers[query.fold], seed) for query in queries]
+    jury_rows = make_all(make_jury_rows, jobs, data, arguments.jobs, "candidates")
     folds = [
-        fit(jury_rows, [query.fold != fold for query in queries], JURY_NAMES, before, arguments.seed)
-        for fold in range(NUM_FOLDS)
+        fit(jury_rows, [query.fold != fold for query in queries], JURY_NAMES, before, seed) for fold in range(NUM_FOLDS)
     ]
     if arguments.folds:
         dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in queries]
@@ -222,7 +259,7 @@ def main() -> None:
         save_folds(arguments.folds, firsts, groups, rankers, folds)
     report("jury", jury_rows, queries, folds)
     report_slots(jury_rows, queries, folds, load_slots(arguments.slots))
-    fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, arguments.seed).save(arguments.out / "jury.json")
+    fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, seed).save(arguments.out / "jury.json")
 
 
 if __name__ == "__main__":

@@ -46,9 +46,9 @@ def test_the_fold_is_that_of_the_group_or_else_of_the_date(folder: Path, date: s
     folds = load_folds(folder)
     chain = entry(date, group)
     assert folds.fold_of(chain) == fold
-    one = np.zeros((1, len(FEATURE_NAMES)))
-    assert folds.ranker_of(chain).predict(one)[0] == pytest.approx((0.2, 0.6)[fold], abs=0.01)
-    assert folds.jury_of(chain).predict(one[:, : len(JURY_NAMES)])[0] == pytest.approx((0.3, 0.7)[fold], abs=0.01)
+    alignment, consensus = np.zeros((1, len(FEATURE_NAMES))), np.zeros((1, len(JURY_NAMES)))
+    assert folds.ranker_of(chain).predict(alignment)[0] == pytest.approx((0.2, 0.6)[fold], abs=0.01)
+    assert folds.jury_of(chain).predict(consensus)[0] == pytest.approx((0.3, 0.7)[fold], abs=0.01)
 
 
 def test_out_of_fold_models_pass_every_gate(folder: Path) -> None:

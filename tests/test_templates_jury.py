@@ -55,6 +55,58 @@ def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
     np.testing.assert_allclose(value["pair_confidence"], 1.0)
 
 
+def test_features_of_the_spread_by_hand(candidates: list[Candidate]) -> None:
+    likeness = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0, 0.6], [0.2, 0.1, 0.6, 1.0]])
+    rows = measure_consensus(candidates, likeness, make_pairing(TEXT))
+    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    # The diagonal counts as 0: the median of (0.3, 0.2), (0.5, 0.1), (0, 0.6), (0.6, 0).
+    np.testing.assert_allclose(value["likeness_to_median_assembly"], [0.25, 0.3, 0.3, 0.3])
+    np.testing.assert_allclose(value["likeness_to_best_templates"], [0.36, 0.36, 0.48, 0.19])
+    # Weights 0.36 and 0.09.
+    np.testing.assert_allclose(value["likeness_to_surest_templates"], [0.08, 0.32, 0.34, 0.18])
+    np.testing.assert_allclose(value["second_expected_tm"], 0.3)
+    np.testing.assert_allclose(value["mean_expected_tm"], 0.45)
+    np.testing.assert_allclose(value["best_templates_alike"], 0.4)
+    np.testing.assert_allclose(value["templates_alike"], 0.4)
+    np.testing.assert_allclose(value["best_template_to_assemblies"], 0.25)
+    np.testing.assert_allclose(value["share_alike"], [0.25, 0.5, 0.75, 0.5])
+    np.testing.assert_allclose(value["share_akin"], [0.5, 0.75, 0.75, 0.5])
+    np.testing.assert_allclose(value["unanimity"], np.linalg.eigvalsh(likeness)[-1] / 4)
+    assert value["centrality"].argmax() == 2
+    np.testing.assert_allclose(value["centrality"].sum(), 4.0)
+
+
+def test_features_of_a_candidate_by_itself() -> None:
+    """An assembly of the predicted pairs, and the same one with its second half laid upon the first."""
+    whole = _candidate(0, "assembly", 0.25)
+    folded = whole.coords.copy()
+    folded[38:] = whole.coords[:38] + 1.0
+    rows = measure_consensus(
+        [whole, Candidate(coords=folded, origin="assembly", confidence=0.2)], np.eye(2), make_pairing(TEXT)
+    )
+    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    assert value["pairs_formed"][0] > 0.99 > value["pairs_formed"][1]
+    # Each of the 38 pairs of residues 1.7 Å apart counts at both ends; more may be near.
+    assert value["clashes"][0] == 0.0 and value["clashes"][1] >= 1.0
+    np.testing.assert_allclose(value["broken_bonds"], [0.0, 1 / 75])
+    assert value["contacts"][1] > value["contacts"][0] > value["near_contacts"][0] > 0.0
+    np.testing.assert_allclose(value["paired"], 40 / 76)
+    np.testing.assert_allclose(value["pair_entropy"], 0.0, atol=1e-6)
+    by_hand = np.linalg.norm(whole.coords[:, None] - whole.coords[None], axis=-1)
+    np.testing.assert_allclose(value["median_distance"][0], np.median(by_hand) / 76 ** (1 / 3))
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_a_handful_of_residues_has_features_too(length: int) -> None:
+    pairing = make_pairing("." * length)
+    candidates = [
+        Candidate(coords=5.5 * np.arange(length)[:, None] * np.eye(3)[k], origin="assembly", confidence=0.2)
+        for k in range(3)
+    ]
+    rows = measure_consensus(candidates, measure_likeness([c.coords for c in candidates]), pairing)
+    assert rows.shape == (3, len(JURY_NAMES)) and np.isfinite(rows).all()
+
+
 @pytest.mark.parametrize("origin", ["template", "assembly"])
 def test_a_single_candidate_has_nobody_to_be_like(origin: str) -> None:
     rows = measure_consensus([_candidate(0, origin, 0.5)], np.eye(1), make_pairing(TEXT))

@@ -252,7 +252,7 @@ def test_flattened_trees_predict_what_scikit_learn_does(ranker: Ranker) -> None:
 
     features, tm, _ = _training_rows()
     trees = HistGradientBoostingRegressor(
-        max_depth=5, max_iter=40, learning_rate=0.06, min_samples_leaf=60, random_state=0
+        max_depth=5, max_iter=40, learning_rate=0.06, min_samples_leaf=60, max_features=0.5, random_state=0
     ).fit(features, tm, np.ones(900))
     np.testing.assert_allclose(ranker.forest.predict(features), trees.predict(features), atol=1e-9)
 

@@ -1,7 +1,8 @@
 """From a secondary structure to C1' coordinates: ideal A-form stems joined breadth-first by loop fragments.
 
 Longest stem first, then any loop that touches a placed stem, superposed on the anchors it shares, the least clashing of
-several tries; what is left becomes arcs and tails. Source: the recipe measured in the project's template study.
+several tries; what is left becomes arcs and tails, and what still clashes or breaks is
+settled. Source: the recipe measured in the project's template study.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from rnafold import rna
 from rnafold.assembly.fill import count_clashes, fill_chain, separate
 from rnafold.assembly.ideal import IdealFragments, Proposal, vary_helix
 from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues, clean_pairing, find_loops, stem_residues
+from rnafold.assembly.settle import settle
 from rnafold.geometry import superpose, transform
 from rnafold.structure import BoolArray, Chain, FloatArray, crossing_chains, whole_chain
 
@@ -279,7 +281,7 @@ def assemble(
         if kept.sum() < 3:  # too few to build around: built freely, then moved to them
             coords += (fixed[kept] - coords[kept]).mean(0)
         coords[kept] = fixed[kept]
-    return coords
+    return settle(coords, ~kept, breaks)
 
 
 def _fill_chains(coords: FloatArray, chains: Sequence[Chain], seed: int) -> FloatArray:

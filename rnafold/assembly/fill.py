@@ -108,7 +108,7 @@ _CELLS = 1 << 20  # cells along an axis: 8 Å x a million is far beyond any stru
 _NEIGHBOURS = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
 
 
-def _cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> IntArray:
+def cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> IntArray:
     """One number for the cube of edge `size` that each point (N, 3) lies in; with all 26 around it if asked for."""
     cells = np.floor(points / size).astype(np.int64) + _CELLS // 2
     if neighbours:
@@ -136,13 +136,13 @@ def separate(groups: Sequence[FloatArray], gap: float = 8.0, seed: int = 0, most
             done.append(points)
             continue
         placed = np.vstack(done)
-        taken = np.sort(_cell_keys(placed, gap, neighbours=True))
+        taken = np.sort(cell_keys(placed, gap, neighbours=True))
         start = points - points.mean(0) + placed.mean(0)
         best, shortest = start, np.inf
         for direction in rng.normal(size=(most, 3)):
             unit = direction / np.linalg.norm(direction)
             shift = 0.0
-            while shift < shortest and _any_in(_cell_keys(start + shift * unit, gap), taken):
+            while shift < shortest and _any_in(cell_keys(start + shift * unit, gap), taken):
                 shift += 4.0
             if shift < shortest:
                 best, shortest = start + shift * unit, shift

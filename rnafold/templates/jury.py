@@ -10,12 +10,18 @@ Source: the idea of consensus ranking is 3D-Jury's (Ginalski et al., Bioinformat
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
+from rnafold import rna
+from rnafold.assembly.settle import near_pairs
 from rnafold.scoring import tm_score
 from rnafold.structure import Candidate, FloatArray, Pairing, structure_from_points
 
+IntArray = npt.NDArray[np.int64]
+
 # Pairwise TM-scores only tell alike from different: a long target's residues are thinned to at most this many.
 LIKENESS_RESIDUES = 100
+_POWER_STEPS = 20
 
 JURY_NAMES = (
     "expected_tm",
@@ -31,7 +37,37 @@ JURY_NAMES = (
     "pair_content",
     "pair_confidence",
     "assemblies_alike",
+    "likeness_to_best_assemblies",
+    "likeness_to_median_assembly",
+    "likeness_to_median_template",
+    "likeness_to_best_templates",
+    "likeness_to_surest_templates",
+    "second_expected_tm",
+    "mean_expected_tm",
+    "best_templates_alike",
+    "best_template_to_assemblies",
+    "templates_alike",
+    "share_alike",
+    "share_akin",
+    "centrality",
+    "unanimity",
+    "pairs_formed",
+    "clashes",
+    "broken_bonds",
+    "contacts",
+    "near_contacts",
+    "median_distance",
+    "smallest_axis",
+    "pair_entropy",
+    "paired",
 )
+# Likeness from which two candidates count as alike (0.45: the threshold of one Rfam family, Gong et al., Bioinformatics
+# 35, 4459, 2019) and, more loosely, as akin.
+ALIKE, AKIN = 0.45, 0.3
+# Distances in Å of contacts and the residues between them; a longer candidate is thinned to about CONTACT_RESIDUES.
+CONTACT, NEAR_CONTACT, CONTACT_SEPARATION, CONTACT_RESIDUES = 20.0, 12.0, 8, 400
+# Pairs less likely than this are not looked for in a candidate.
+LEAST_PROBABILITY = 0.01
 
 
 def measure_likeness(candidates: Sequence[FloatArray]) -> FloatArray:
@@ -63,6 +99,12 @@ def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pai
         likeness: (P, P) of `measure_likeness`.
         pairing: predicted pairs of the target.
     """
+    columns = [*_compare(candidates, likeness, pairing), *_survey(candidates, likeness)]
+    return np.concatenate([np.stack(columns, axis=1), _inspect(candidates, pairing)], axis=1)
+
+
+def _compare(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> list[FloatArray]:
+    """The features up to "assemblies_alike": likeness of each candidate to the kinds, and what the target is like."""
     count = len(candidates)
     length = len(pairing.partner)
     template = np.array([candidate.origin == "template" for candidate in candidates], dtype=np.float64)
@@ -76,7 +118,7 @@ def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pai
     sure = float(pairing.probabilities[paired, pairing.partner[paired]].mean()) if len(paired) else 0.0
     to_assemblies = _mean_of_others(likeness, 1.0 - template)
     alike = float(to_assemblies[template == 0].mean()) if (template == 0).any() else 0.0
-    columns = [
+    return [
         confidence,
         template,
         _mean_of_others(likeness, template),
@@ -91,4 +133,90 @@ def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pai
         np.full(count, sure),
         np.full(count, alike),
     ]
-    return np.stack(columns, axis=1)
+
+
+def _survey(candidates: Sequence[Candidate], likeness: FloatArray) -> list[FloatArray]:
+    """The features from "likeness_to_best_assemblies" to "unanimity": how the candidates' likeness is spread."""
+    count = len(candidates)
+    is_template = np.array([candidate.origin == "template" for candidate in candidates], dtype=np.bool_)
+    expected = np.array([candidate.confidence for candidate in candidates]) * is_template
+    others = likeness - np.eye(count)
+    templates, assemblies = np.flatnonzero(is_template), np.flatnonzero(~is_template)
+    first, second = (*np.argsort(-expected, kind="stable")[:2], 0)[:2]
+    two = len(templates) > 1
+    among = others[np.ix_(templates, templates)]
+    weights = expected**2
+    centrality = np.full(count, 1.0 / count)
+    for _ in range(_POWER_STEPS):
+        centrality = others @ centrality
+        centrality /= centrality.sum() + 1e-9
+    figures = (
+        expected[second] if two else 0.0,
+        expected[templates].mean() if len(templates) else 0.0,
+        likeness[first, second] if two else 0.0,
+        likeness[first, assemblies].mean() if len(templates) and len(assemblies) else 0.0,
+        among.sum() / (len(templates) * (len(templates) - 1)) if two else 0.0,
+    )
+    return [
+        _quantile(others, assemblies, 0.9),
+        _quantile(others, assemblies, 0.5),
+        _quantile(others, templates, 0.5),
+        _quantile(others, templates, 0.9),
+        others @ weights / max(float(weights.sum()), 1e-9),
+        *(np.full(count, float(value)) for value in figures),
+        (likeness > ALIKE).mean(1),
+        (likeness > AKIN).mean(1),
+        centrality * count,
+        np.full(count, float(np.linalg.eigvalsh(likeness)[-1]) / count),
+    ]
+
+
+def _quantile(likeness: FloatArray, columns: IntArray, at: float) -> FloatArray:
+    """(P,) quantile over some columns of (P, P); 0 where there are none."""
+    if not len(columns):
+        return np.zeros(len(likeness))
+    return np.asarray(np.quantile(likeness[:, columns], at, axis=1), dtype=np.float64)
+
+
+def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
+    """(P, features) from "pairs_formed" on: each candidate by itself, against the predicted pairs and real RNA."""
+    length = len(pairing.partner)
+    first, second = np.nonzero(np.triu(pairing.probabilities, 1) > LEAST_PROBABILITY)
+    probabilities = pairing.probabilities[first, second].astype(np.float64)
+    known = pairing.probabilities[pairing.probabilities > 0].astype(np.float64)
+    entropy = -float((known * np.log(known)).sum()) / length
+    paired = float((pairing.partner >= 0).mean())
+    rows = []
+    for candidate in candidates:
+        coords = candidate.coords
+        apart = np.linalg.norm(coords[first] - coords[second], axis=1)
+        formed = (apart > rna.FORMED_RANGE[0]) & (apart < rna.FORMED_RANGE[1])
+        rows.append(
+            [
+                float(probabilities[formed].sum()) / (float(probabilities.sum()) + 1e-6),
+                *_look_at(coords),
+                entropy,
+                paired,
+            ]
+        )
+    return np.array(rows, dtype=np.float64)
+
+
+def _look_at(coords: FloatArray) -> list[float]:
+    """Clashes, broken bonds and contacts a residue, median distance and smallest axis over length ** (1/3)."""
+    length = len(coords)
+    size = length ** (1 / 3)
+    bonds = np.linalg.norm(coords[1:] - coords[:-1], axis=1)
+    step = -(-length // CONTACT_RESIDUES)
+    thin = coords[::step]
+    distance = np.sqrt(((thin[:, None] - thin[None]) ** 2).sum(-1))
+    far = np.abs(np.subtract.outer(np.arange(len(thin)), np.arange(len(thin)))) * step > CONTACT_SEPARATION
+    close = near_pairs(coords, rna.CLASH_HARD)
+    axis = float(np.linalg.eigvalsh(np.cov(coords.T))[0]) if length > 3 else 0.0
+    return [
+        2.0 * int((close[1] - close[0] >= 2).sum()) / length,
+        float((bonds > rna.BOND_SOFT_MAXIMUM).mean()) if length > 1 else 0.0,
+        *(step * int(((distance < limit) & far).sum()) / len(thin) for limit in (CONTACT, NEAR_CONTACT)),
+        float(np.median(distance)) / size,
+        float(np.sqrt(max(axis, 0.0))) / size,
+    ]

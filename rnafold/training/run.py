@@ -146,7 +146,8 @@ def build_examples(
     examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters, starts=starts)
     validation = library.build(entries.validation, features.pairings)
     found = [validation[e.target.target_id] for e in entries.validation]
-    return examples, [(s.coords[0].astype(np.float64), float(s.confidence[0]), s.others(0)) for s in found]
+    firsts = [(s, s.first_assembly()) for s in found]
+    return examples, [(s.coords[k].astype(np.float64), float(s.confidence[k]), s.others(k)) for s, k in firsts]
 
 
 def write_summary(

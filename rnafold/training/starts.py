@@ -32,10 +32,14 @@ from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
-VERSION = 2
+VERSION = 3
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
 SHARE_OF_BEST, NUM_BEST = 0.5, 8
 SHARE_WITHOUT_TEMPLATES = 0.15
+# Training: share of starts drawn among assemblies alone.
+SHARE_OF_ASSEMBLIES = 0.75
+# Training: the largest share of candidates that is hidden at random from one example.
+MOST_HIDDEN = 0.8
 # Starting processes costs seconds: fewer chains are built in this one.
 LEAST_FOR_PROCESSES = 64
 # The library of a worker process, set when it begins.
@@ -51,17 +55,32 @@ class Starts:
     confidence: npt.NDArray[np.float32]
     is_template: npt.NDArray[np.bool_]
 
-    def others(self, start: int, *, templates: bool = True) -> Others:
-        """What the network sees beside candidate `start`; without templates where a chain is to do without."""
+    def others(self, start: int, *, templates: bool = True, rng: np.random.Generator | None = None) -> Others:
+        """What the network sees beside candidate `start`; without templates where a chain is to do without.
+
+        With `rng` (training) a random share of the candidates is hidden, so that each epoch sees others.
+        """
         usable = np.arange(len(self.coords)) != start
+        if rng is not None:
+            usable &= rng.random(len(usable)) >= rng.random() * MOST_HIDDEN
         if not templates:
             usable &= ~self.is_template
         return choose_others(self.coords[usable], self.confidence[usable], self.is_template[usable])
 
+    def first_assembly(self) -> int:
+        """The most confident assembly, which prediction refines first; a template where there is none."""
+        return int(np.argmin(self.is_template))
+
     def draw(self, rng: np.random.Generator) -> tuple[int, bool]:
-        """A start for training and whether templates are to be seen beside it: poor ones as well as the best."""
+        """A start for training and whether templates are to be seen beside it.
+
+        Poor ones as well as the best; mostly assemblies, since prediction refines no templates.
+        """
         templates = bool(rng.random() >= SHARE_WITHOUT_TEMPLATES) or bool(self.is_template.all())
-        usable = np.arange(len(self.coords)) if templates else np.flatnonzero(~self.is_template)
+        mixed = templates and bool(rng.random() >= SHARE_OF_ASSEMBLIES)
+        usable = np.arange(len(self.coords)) if mixed else np.flatnonzero(~self.is_template)
+        if not len(usable):
+            usable = np.arange(len(self.coords))
         best = usable[: NUM_BEST if rng.random() < SHARE_OF_BEST else None]
         return int(best[int(rng.integers(len(best)))]), templates
 

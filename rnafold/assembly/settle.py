@@ -1,0 +1,88 @@
+"""Bonds and clashes of built residues moved back into the range that real RNA shows; residues from a template stay."""
+
+import numpy as np
+
+from rnafold import rna
+from rnafold.assembly.fill import cell_keys
+from rnafold.assembly.loops import IntArray
+from rnafold.structure import BoolArray, FloatArray
+
+# Rounds, the rounds for which a list of neighbours serves, the farthest that a round moves a residue and how far inside
+# the allowed range it aims, both in Å. Source: 690 hybrids and assemblies of training chains; clashes fell from 1.4 and
+# 0.35 to 0.07 and 0.00 a 100 residues, bad bonds from 5.6 and 2.9 to 3.8 (all between residues of the template) and
+# 0.00, for -0.0011 +- 0.0002 and -0.0001 +- 0.0001 in TM-score.
+ROUNDS, ROUNDS_PER_LIST, STEP, MARGIN = 30, 5, 0.5, 0.1
+
+
+def settle(coords: FloatArray, free: BoolArray, breaks: BoolArray) -> FloatArray:
+    """A copy of coords (L, 3) in which free residues have moved out of clashes and toward possible bonds.
+
+    Position-based dynamics in its Jacobi form (Müller et al., J. Vis. Commun. Image Represent. 18, 109, 2007): each
+    round shares what a bond or a pair is wanting among its free residues.
+
+    Args:
+        coords: (L, 3) in Å, all finite.
+        free: (L,) True where a residue may move.
+        breaks: (L - 1,) True where i and i + 1 are no neighbours in a chain.
+    """
+    low, high = rna.BOND_RANGE[0] + MARGIN, rna.BOND_SOFT_MAXIMUM - MARGIN
+    least = rna.CLASH_HARD + MARGIN
+    moved = coords.copy()
+    mobile = free.astype(np.float64)
+    bonds = np.flatnonzero(~breaks & (free[1:] | free[:-1]))
+    pairs = np.zeros((2, 0), dtype=np.int64)
+    for number in range(ROUNDS):
+        if number % ROUNDS_PER_LIST == 0:
+            pairs = near_pairs(moved, least + 2 * ROUNDS_PER_LIST * STEP)
+            pairs = pairs[:, (pairs[1] - pairs[0] >= 2) & (free[pairs[0]] | free[pairs[1]])]
+        shift = np.zeros_like(moved)
+        wanting = _share(moved, bonds, bonds + 1, mobile, low, high, shift)
+        wanting += _share(moved, pairs[0], pairs[1], mobile, least, np.inf, shift)
+        if not wanting:
+            break
+        size = np.sqrt((shift * shift).sum(1, keepdims=True))
+        moved += shift * np.minimum(1.0, STEP / np.maximum(size, 1e-9))
+    return moved
+
+
+def _share(
+    coords: FloatArray,
+    first: IntArray,
+    second: IntArray,
+    mobile: FloatArray,
+    low: float,
+    high: float,
+    shift: FloatArray,
+) -> int:
+    """Adds to `shift` what brings pairs of residues into a range of distances; returns how many were out of it."""
+    apart = coords[second] - coords[first]
+    distance = np.sqrt((apart * apart).sum(1))
+    out = (distance < low) | (distance > high)
+    first, second, apart, distance = first[out], second[out], apart[out], distance[out]
+    wanting = distance - np.clip(distance, low, high)
+    # two residues in one place part along an axis
+    direction = np.where(distance[:, None] > 1e-6, apart / np.maximum(distance, 1e-6)[:, None], np.eye(3)[0])
+    pull = (wanting / (mobile[first] + mobile[second]))[:, None] * direction
+    np.add.at(shift, first, pull * mobile[first, None])
+    np.add.at(shift, second, -pull * mobile[second, None])
+    return len(first)
+
+
+def near_pairs(points: FloatArray, distance: float) -> IntArray:
+    """(2, N) indices i < j of points (L, 3) nearer than `distance`, found on a grid of cubes."""
+    keys = cell_keys(points, distance)
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    found = []
+    origin = np.zeros((1, 3))
+    for step in cell_keys(origin, distance, neighbours=True) - cell_keys(origin, distance):
+        begin = np.searchsorted(ordered, keys + step, "left")
+        count = np.searchsorted(ordered, keys + step, "right") - begin
+        i = np.repeat(np.arange(len(points)), count)
+        at = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(begin, count)
+        found.append(np.stack([i, order[at]]))
+    pairs = np.concatenate(found, axis=1)
+    pairs = pairs[:, pairs[0] < pairs[1]]
+    apart = points[pairs[0]] - points[pairs[1]]
+    near: IntArray = pairs[:, (apart * apart).sum(1) < distance * distance]
+    return near
