@@ -13,7 +13,7 @@ from rnafold.data.competition import read_entries
 from rnafold.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.features.secondary import predict_pairing
-from rnafold.model.network import build_network
+from rnafold.model.network import PairNetwork, build_network
 from rnafold.settings import DataConfig, resolve_config
 from rnafold.shipped import find_slots
 from rnafold.slots import load_slots
@@ -150,6 +150,21 @@ def test_the_network_weighs_in_on_every_candidate_that_it_refines(entries: list[
     assert all(c.origin == "network" and "from " in c.note for c in refined)
     # in turns: the most confident assembly, the most confident template
     assert [c.origin for c in solver.choose_starts(made)[:2]] == ["assembly", "template"]
+
+
+def test_a_template_goes_through_without_recycle(entries: list[Entry], tmp_path: Path) -> None:
+    solver = make_solver(entries, tmp_path)
+    made, pairing = candidates_of(solver, entries[-1])
+    seen: list[tuple[int, int]] = []
+    network = solver.network
+    assert isinstance(network, PairNetwork)
+    handle = network.register_forward_pre_hook(lambda _, arguments: seen.append((len(arguments[0].mask), arguments[1])))
+    solver.recycles = 2
+    solver.refine(entries[-1].target, pairing, made, np.inf)
+    handle.remove()
+    kinds = [c.origin for c in made]
+    assert sum(count for count, recycles in seen if recycles == 0) == kinds.count("template")
+    assert sum(count for count, recycles in seen if recycles == 2) == kinds.count("assembly")
 
 
 def test_out_of_time_the_candidates_keep_their_confidence(entries: list[Entry], tmp_path: Path) -> None:
