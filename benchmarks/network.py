@@ -115,7 +115,7 @@ def measure(
     tally.add(WITHOUT, name, max(tm))
     tally.add("kit without network, first", name, tm[0])
     tally.add_violations("kit without network, five", entry, pairing, base)
-    rated = solver.rate(made, pairing, jury)
+    rated = solver.rate(target, made, pairing, jury)
     assemblies = [c for c in rated if c.origin == "assembly"]
     tally.add_violations("assemblies", entry, pairing, assemblies)
     tally.add_pairs("jury", rated, score_fast(entry, rated))
@@ -200,12 +200,13 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["validation", "recent"])
     parser.add_argument("--cache", type=Path, default=Path(".cache/rnafold"))
     parser.add_argument("--folds", type=Path, help="fold models, needed for the development set")
+    parser.add_argument("--development", type=int, default=60, help="most development targets, 0: all")
     parser.add_argument("--slots", default=None)
     parser.add_argument("--most", type=int, default=0, help="only every n-th target, about so many of each set")
     parser.add_argument("--json", type=Path, help="keep the rows by target here")
     arguments = parser.parse_args()
     networks = {path.parent.name or path.stem: load_network(path) for path in arguments.weights}
-    data = DataConfig(cache=str(arguments.cache), max_validation=60)
+    data = DataConfig(cache=str(arguments.cache), max_validation=arguments.development)
     folders = find_competition_files(arguments.data).msa_folders
     sources = load_sources([arguments.data], arguments.cache)
     shipped = sources.ranker, sources.jury

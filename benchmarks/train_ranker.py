@@ -1,4 +1,4 @@
-"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 25 minutes on one core).
+"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 15 minutes on one core).
 
     python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER] [--jobs 2]
 
@@ -113,14 +113,19 @@ def pick_hits(sources: Sources, hits: list[Hit], rng: np.random.Generator) -> li
     return distinct[:BEST_HITS] + [int(k) for k in others]
 
 
+def read_training(data: Path) -> list[Entry]:
+    """The training entries of a folder."""
+    return read_entries(*(find_file(data, name) for name in ("train_sequences.csv", "train_labels.csv")))
+
+
 def read_sources(data: Path) -> Sources:
     """The training entries as library."""
-    files = [find_file(data, name) for name in ("train_sequences.csv", "train_labels.csv")]
-    return Sources(TemplateLibrary.from_entries(read_entries(*files)), None)
+    return Sources(TemplateLibrary.from_entries(read_training(data)), None)
 
 
 def _open(data: Path) -> None:
-    _OPEN.append(read_sources(data))
+    if not _OPEN:
+        _OPEN.append(read_sources(data))
 
 
 def make_all(make: Callable[[Job], Rows], jobs: Sequence[Job], data: Path, processes: int, name: str) -> list[Rows]:
@@ -168,7 +173,7 @@ def make_jury_rows(job: Job) -> Rows:
     candidates = build_candidates(target, pairing, sources, query.gate, seed=seed)
     coords = np.stack([candidate.coords for candidate in candidates])
     likeness = measure_likeness(list(coords))
-    features = measure_consensus(candidates, likeness, pairing)
+    features = measure_consensus(candidates, likeness, pairing, target.chains)
     light = tuple(replace(candidate, coords=candidate.coords[:0]) for candidate in candidates)
     return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
 
@@ -233,8 +238,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data, seed = arguments.data, arguments.seed
-    files = [find_file(data, name) for name in ("train_sequences.csv", "train_labels.csv")]
-    entries = read_entries(*files)
+    entries = read_training(data)
     library = TemplateLibrary.from_entries(entries)
     before = datetime.date.fromordinal(int(library.released.max()) + 1)
     queries = select_queries(entries, seed)[:: max(1, len(entries) // arguments.queries)]

@@ -115,8 +115,8 @@ class DataConfig:
     to `start_templates` hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other
     sequence groups, rated by the fold models in the folder `start_models` (benchmarks/train_ranker.py --folds; empty:
     by the shipped models).
-    `start_noise` (Å) is added to each residue, and up to a share `mask_residues` of an example's residues, drawn anew
-    each time, shows neither letter nor profile.
+    Most training starts are assemblies, and validation starts at each target's surest one, as prediction refines them.
+    `start_noise` (Å) is added to each residue.
     """
 
     cutoff: str = "2022-05-27"
@@ -130,7 +130,6 @@ class DataConfig:
     max_validation: int = 24
     start: Literal["ideal", "candidates"] = "ideal"
     start_noise: float = 0.2
-    mask_residues: float = 0.0
     start_variants: int = 2
     start_templates: int = 8
     start_assemblies: int = 8
@@ -149,8 +148,6 @@ class DataConfig:
             raise ValueError(
                 "max_entries, max_validation, balance_length, start_templates and start_noise must not be negative"
             )
-        if not 0.0 <= self.mask_residues < 1.0:
-            raise ValueError(f"mask_residues {self.mask_residues} must be 0 or more and below 1")
         if min(self.start_variants, self.start_assemblies, self.jobs) < 1:
             raise ValueError("start_variants, start_assemblies and jobs must be 1 or more")
 

@@ -17,7 +17,7 @@ from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.config import build, load_yaml
 from rnafold.scoring.measures import count_violations
-from rnafold.structure import Candidate, FloatArray, Pairing, Target
+from rnafold.structure import Candidate, Chain, FloatArray, Pairing, Target
 from rnafold.templates.jury import measure_consensus, measure_likeness
 from rnafold.templates.ranker import Ranker
 
@@ -201,13 +201,19 @@ def pick_indices(
     return chosen
 
 
-def judge(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing, jury: Ranker) -> list[Candidate]:
+def judge(
+    candidates: Sequence[Candidate],
+    likeness: FloatArray,
+    pairing: Pairing,
+    jury: Ranker,
+    chains: Sequence[Chain] = (),
+) -> list[Candidate]:
     """The candidates with template and assembly confidences re-estimated by the jury; others keep theirs."""
     rows = [k for k, candidate in enumerate(candidates) if candidate.origin in ("template", "assembly")]
     members = [candidates[k] for k in rows]
     judged = list(candidates)
     if members:
-        expected = jury.predict(measure_consensus(members, likeness[np.ix_(rows, rows)], pairing))
+        expected = jury.predict(measure_consensus(members, likeness[np.ix_(rows, rows)], pairing, chains))
         for k, value in zip(rows, expected):
             judged[k] = replace(candidates[k], confidence=float(value))
     return judged
@@ -243,7 +249,7 @@ def pick_five(
         band = find_band(target.length, sound, config)
         likeness = measure_likeness([candidate.coords for candidate in sound])
         if jury is not None and pairing is not None:
-            sound = judge(sound, likeness, pairing, jury)
+            sound = judge(sound, likeness, pairing, jury, target.chains)
         means = np.array([candidate.confidence for candidate in sound])
         picked = pick_indices(means, [candidate.origin for candidate in sound], likeness, config, band, seed)
         chosen = [sound[k] for k in picked]

@@ -53,7 +53,7 @@ class CandidateSolver:
         device: where the network runs.
         gated: False switches the date gate off, which leaks.
         before: date for targets without a temporal cutoff.
-        seconds_per_effort: of the last refinement, by residues x residues seen at once; foretells the next.
+        seconds_per_effort: of the last refinement, by passes x residues x residues seen at once; foretells the next.
     """
 
     features: FeatureSource
@@ -78,16 +78,18 @@ class CandidateSolver:
         candidates = build_candidates(target, pairing, self.sources, gate, budget_seconds=share * left, seed=self.seed)
         jury = self.sources.usable_jury(gate)
         if self.network is not None:
-            candidates, jury = self.rate(candidates, pairing, jury), None
+            candidates, jury = self.rate(target, candidates, pairing, jury), None
             judged, refined = self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
             candidates = [*judged, *refined]
         return tuple(pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed))
 
-    def rate(self, candidates: list[Candidate], pairing: Pairing, jury: Ranker | None) -> list[Candidate]:
+    def rate(
+        self, target: Target, candidates: list[Candidate], pairing: Pairing, jury: Ranker | None
+    ) -> list[Candidate]:
         """The candidates with the jury's confidences, so that a refinement is rated as its start is."""
         if jury is None or len(candidates) < 2:
             return candidates
-        return judge(candidates, measure_likeness([c.coords for c in candidates]), pairing, jury)
+        return judge(candidates, measure_likeness([c.coords for c in candidates]), pairing, jury, target.chains)
 
     def gate(self, target: Target) -> Gate | None:
         """What the target may see of the library; None without a library or with the gate switched off."""
@@ -106,13 +108,14 @@ class CandidateSolver:
         starts = self.choose_starts(candidates)
         judged = {id(c): c for c in candidates}
         refined: list[Candidate] = []
-        effort = target.length * min(target.length, MAX_WHOLE)
-        size = max(1, PAIRS_AT_ONCE // effort)
+        pairs = target.length * min(target.length, MAX_WHOLE)
+        size, done = max(1, PAIRS_AT_ONCE // pairs), 0
         try:
             for first in range(0, len(starts), size):
                 began = time.monotonic()
                 batch = starts[first : first + size]
-                if began + self.seconds_per_effort * effort * len(batch) > stop:
+                effort = pairs * sum(1 + self.count_recycles(start) for start in batch)
+                if began + self.seconds_per_effort * effort > stop:
                     break
                 for start, fold in zip(batch, self._fold(target, pairing, batch, candidates)):
                     share = NETWORK_SHARE if fold.start_tm > 0 else 0.0
@@ -124,9 +127,10 @@ class CandidateSolver:
                     note = f"from {start.origin} {start.note}"
                     expected = float(np.clip(confidence + change, 0.0, 1.0))
                     refined.append(Candidate(coords=fold.coords, origin="network", confidence=expected, note=note))
-                self.seconds_per_effort = (time.monotonic() - began) / (effort * len(batch))
+                self.seconds_per_effort = (time.monotonic() - began) / effort
+                done += len(batch)
         except OutOfTime:
-            log.info("%s: out of time after %d passes; the candidates so far stand", target.target_id, len(refined))
+            log.info("%s: out of time after %d of %d candidates; these stand", target.target_id, done, len(starts))
         return [judged[id(c)] for c in candidates], refined
 
     def _fold(
@@ -147,7 +151,7 @@ class CandidateSolver:
             )
             for start in starts
         ]
-        recycles = [self.recycles if start.origin in REFINED_ORIGINS else 0 for start in starts]
+        recycles = [self.count_recycles(start) for start in starts]
         folds: dict[int, Fold] = {}
         for number in sorted(set(recycles)):
             rows = [k for k, found in enumerate(recycles) if found == number]
@@ -158,6 +162,10 @@ class CandidateSolver:
                 made = [fold_example(self.network, example, number, self.device) for example in chosen]
             folds.update(zip(rows, made))
         return [folds[k] for k in range(len(starts))]
+
+    def count_recycles(self, start: Candidate) -> int:
+        """The recycles with which a candidate goes through the network."""
+        return self.recycles if start.origin in REFINED_ORIGINS else 0
 
     def choose_starts(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Templates and assemblies in turns, each by falling confidence."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rnafold import solver as solver_module
 from rnafold.cli import main
 from rnafold.data.competition import read_entries
 from rnafold.demo import write_demo_data
@@ -165,6 +166,34 @@ def test_a_template_goes_through_without_recycle(entries: list[Entry], tmp_path:
     kinds = [c.origin for c in made]
     assert sum(count for count, recycles in seen if recycles == 0) == kinds.count("template")
     assert sum(count for count, recycles in seen if recycles == 2) == kinds.count("assembly")
+
+
+def test_the_time_of_a_refinement_is_foretold_by_its_passes(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that counts passes x pairs of residues: what fits before `stop` is done, and not one more."""
+    solver = make_solver(entries, tmp_path)
+    made, pairing = candidates_of(solver, entries[-1])
+    target, pairs = entries[-1].target, entries[-1].target.length ** 2
+    clock = [0.0]
+    fold = CandidateSolver._fold
+
+    def slow(self, target, pairing, starts, candidates):  # type: ignore[no-untyped-def]
+        clock[0] += pairs * sum(1 + self.count_recycles(start) for start in starts)
+        return fold(self, target, pairing, starts, candidates)
+
+    monkeypatch.setattr(CandidateSolver, "_fold", slow)
+    monkeypatch.setattr(solver_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(solver_module, "PAIRS_AT_ONCE", 1)  # one candidate at a time
+    solver.recycles = 3
+    kinds = [c.origin for c in solver.choose_starts(made)]
+    assert kinds[:3] == ["assembly", "template", "assembly"], "4, 1 and 4 passes"
+    solver.refine(target, pairing, made, np.inf)
+    assert solver.seconds_per_effort == pytest.approx(1.0)
+    clock[0] = 0.0
+    judged, refined = solver.refine(target, pairing, made, 8.5 * pairs)
+    assert clock[0] == 5 * pairs, "the second assembly would end at 9"
+    assert len(refined) == 1 and sum(a.confidence != b.confidence for a, b in zip(made, judged)) == 2
 
 
 def test_out_of_time_the_candidates_keep_their_confidence(entries: list[Entry], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.slots import judge, pick_five
-from rnafold.structure import Candidate
+from rnafold.structure import Candidate, Chain
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
 from rnafold.templates.ranker import Ranker, train_ranker
 
@@ -94,6 +94,15 @@ def test_features_of_a_candidate_by_itself() -> None:
     np.testing.assert_allclose(value["pair_entropy"], 0.0, atol=1e-6)
     by_hand = np.linalg.norm(whole.coords[:, None] - whole.coords[None], axis=-1)
     np.testing.assert_allclose(value["median_distance"][0], np.median(by_hand) / 76 ** (1 / 3))
+
+
+def test_the_step_between_two_chains_is_no_broken_bond() -> None:
+    apart = np.arange(10)[:, None] * np.array([5.5, 0.0, 0.0]) + (np.arange(10) > 4)[:, None] * 50.0
+    candidate = Candidate(coords=apart, origin="assembly", confidence=0.2)
+    chains = tuple(Chain(chain_id=name, copy=1, start=k, stop=k + 5) for name, k in (("A", 0), ("B", 5)))
+    column = JURY_NAMES.index("broken_bonds")
+    broken = [measure_consensus([candidate], np.eye(1), make_pairing("." * 10), c)[0, column] for c in ((), chains)]
+    np.testing.assert_allclose(broken, [1 / 9, 0.0])
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])

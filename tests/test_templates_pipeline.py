@@ -1,6 +1,7 @@
 """Candidates of whole targets: honest dates, budgets, complexes, copies and long chains."""
 
 import datetime
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from template_examples import FOLDS, make_entries, make_entry, make_pairing, mak
 
 from rnafold import geometry, rna
 from rnafold.assembly.fill import count_clashes
+from rnafold.errors import InputError
 from rnafold.structure import Chain, Entry, Pairing, Target, structure_from_points
 from rnafold.templates.complexes import place_copies
 from rnafold.templates.library import TemplateLibrary, gate_for
@@ -245,6 +247,25 @@ def test_the_ranker_learns_and_its_json_predicts_the_same(ranker: Ranker, tmp_pa
     path = tmp_path / "ranker.json"
     ranker.save(path)
     np.testing.assert_allclose(Ranker.load(path).predict(features), predicted, atol=1e-4)
+
+
+def test_the_share_of_the_ridge_regression_is_the_files_own(ranker: Ranker, tmp_path: Path) -> None:
+    features, _, _ = _training_rows(1)
+    for share, expected in ((0.0, ranker.forest.predict(features)), (1.0, None)):
+        replace(ranker, linear_share=share).save(tmp_path / "ranker.json")
+        loaded = Ranker.load(tmp_path / "ranker.json")
+        assert loaded.linear_share == share
+        if expected is None:
+            expected = (features - ranker.mean) / ranker.scale @ ranker.weights + ranker.intercept
+        np.testing.assert_allclose(loaded.predict(features), np.clip(expected, 0.0, 1.0), atol=1e-4)
+
+
+def test_a_file_of_an_older_version_is_refused_in_one_line(ranker: Ranker, tmp_path: Path) -> None:
+    content = json.loads(ranker.to_json())
+    del content["linear_share"]
+    (tmp_path / "ranker.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"older version's; train it anew.*linear_share"):
+        Ranker.load(tmp_path / "ranker.json")
 
 
 def test_flattened_trees_predict_what_scikit_learn_does(ranker: Ranker) -> None:

@@ -12,7 +12,6 @@ FloatArray = npt.NDArray[np.float64]
 # Alignment profile A C G U unknown gap (6), has an alignment (1), probability of pairing up- and downstream and of
 # being unpaired (3), confidence of the start structure (1).
 NUM_RESIDUE_CHANNELS = 11
-NUM_PROFILE_CHANNELS = 7
 START_CONFIDENCE_CHANNEL = 10
 # Other candidates whose distances the network sees beside its start, and sampled secondary structures.
 NUM_OTHERS, NUM_SAMPLES = 8, 4

@@ -21,7 +21,7 @@ DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
 WARM_STEPS = 16
 RELAXATION_RATE = 0.9
 # Settling: rounds, the neighbours that are looked at for clashes, the farthest that a round moves a residue in Å, and
-# how far inside the allowed range it aims, in Å.
+# how far inside the allowed range it aims, in Å. Step and margin are those of assembly.settle.
 SETTLE_ROUNDS, SETTLE_NEIGHBOURS, SETTLE_STEP, SETTLE_MARGIN = 12, 6, 0.5, 0.1
 
 

@@ -35,9 +35,9 @@ _ARRAYS = (
     "event_phases",
     "operations",
 )
-# Whatever these files say shapes a step, so a cached trace is good only as long as they do not change.
 # Below data.cache: traces and measured steps, of `plan` and of `train` alike.
 PLANNER_FOLDER = "planner"
+# Whatever these files say shapes a step, so a cached trace is good only as long as they do not change.
 _SOURCES = (
     *("model", "losses.py", "features/batch.py", "features/build.py"),
     *("planner/trace.py", "planner/records.py", "planner/autocast.py"),

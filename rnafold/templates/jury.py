@@ -1,8 +1,8 @@
 """The jury: candidates judge each other. How alike a model is to the others tells more of it than its own features.
 
 A second learned figure (the same kind of model as the ranker) re-estimates the TM-score of each template and assembly
-candidate from the ranker's figure and the pairwise TM-scores. Within a target its order agrees with the true one at
-r = 0.69 for templates, the ranker's alone at 0.47 (cross-validated on later train chains).
+candidate from the ranker's figure, the pairwise TM-scores and a look at each. Over the candidates of one target it
+agrees with the true one at r = 0.64, over all candidates at 0.86 (cross-validated on 400 later train chains).
 
 Source: the idea of consensus ranking is 3D-Jury's (Ginalski et al., Bioinformatics 19, 1015, 2003).
 """
@@ -15,7 +15,15 @@ import numpy.typing as npt
 from rnafold import rna
 from rnafold.assembly.settle import near_pairs
 from rnafold.scoring import tm_score
-from rnafold.structure import Candidate, FloatArray, Pairing, structure_from_points
+from rnafold.structure import (
+    BoolArray,
+    Candidate,
+    Chain,
+    FloatArray,
+    Pairing,
+    crossing_chains,
+    structure_from_points,
+)
 
 IntArray = npt.NDArray[np.int64]
 
@@ -91,16 +99,19 @@ def _mean_of_others(likeness: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(np.where(total > 1e-9, summed / np.maximum(total, 1e-9), 0.0), dtype=np.float64)
 
 
-def measure_consensus(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> FloatArray:
+def measure_consensus(
+    candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing, chains: Sequence[Chain] = ()
+) -> FloatArray:
     """(P, features) in the order of JURY_NAMES, for template and assembly candidates.
 
     Args:
         candidates: P candidates of one target, confidence = the ranker's figure for templates.
         likeness: (P, P) of `measure_likeness`.
         pairing: predicted pairs of the target.
+        chains: no bond is looked at across their ends.
     """
     columns = [*_compare(candidates, likeness, pairing), *_survey(candidates, likeness)]
-    return np.concatenate([np.stack(columns, axis=1), _inspect(candidates, pairing)], axis=1)
+    return np.concatenate([np.stack(columns, axis=1), _inspect(candidates, pairing, chains)], axis=1)
 
 
 def _compare(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> list[FloatArray]:
@@ -178,7 +189,7 @@ def _quantile(likeness: FloatArray, columns: IntArray, at: float) -> FloatArray:
     return np.asarray(np.quantile(likeness[:, columns], at, axis=1), dtype=np.float64)
 
 
-def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
+def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence[Chain]) -> FloatArray:
     """(P, features) from "pairs_formed" on: each candidate by itself, against the predicted pairs and real RNA."""
     length = len(pairing.partner)
     first, second = np.nonzero(np.triu(pairing.probabilities, 1) > LEAST_PROBABILITY)
@@ -186,6 +197,7 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
     known = pairing.probabilities[pairing.probabilities > 0].astype(np.float64)
     entropy = -float((known * np.log(known)).sum()) / length
     paired = float((pairing.partner >= 0).mean())
+    bonded = ~crossing_chains(chains, length)
     rows = []
     for candidate in candidates:
         coords = candidate.coords
@@ -194,7 +206,7 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
         rows.append(
             [
                 float(probabilities[formed].sum()) / (float(probabilities.sum()) + 1e-6),
-                *_look_at(coords),
+                *_look_at(coords, bonded),
                 entropy,
                 paired,
             ]
@@ -202,11 +214,11 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
     return np.array(rows, dtype=np.float64)
 
 
-def _look_at(coords: FloatArray) -> list[float]:
+def _look_at(coords: FloatArray, bonded: BoolArray) -> list[float]:
     """Clashes, broken bonds and contacts a residue, median distance and smallest axis over length ** (1/3)."""
     length = len(coords)
     size = length ** (1 / 3)
-    bonds = np.linalg.norm(coords[1:] - coords[:-1], axis=1)
+    bonds = np.linalg.norm(coords[1:] - coords[:-1], axis=1)[bonded]
     step = -(-length // CONTACT_RESIDUES)
     thin = coords[::step]
     distance = np.sqrt(((thin[:, None] - thin[None]) ** 2).sum(-1))
@@ -215,7 +227,7 @@ def _look_at(coords: FloatArray) -> list[float]:
     axis = float(np.linalg.eigvalsh(np.cov(coords.T))[0]) if length > 3 else 0.0
     return [
         2.0 * int((close[1] - close[0] >= 2).sum()) / length,
-        float((bonds > rna.BOND_SOFT_MAXIMUM).mean()) if length > 1 else 0.0,
+        float((bonds > rna.BOND_SOFT_MAXIMUM).mean()) if len(bonds) else 0.0,
         *(step * int(((distance < limit) & far).sum()) / len(thin) for limit in (CONTACT, NEAR_CONTACT)),
         float(np.median(distance)) / size,
         float(np.sqrt(max(axis, 0.0))) / size,

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch.utils.data import Dataset
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.features.build import NUM_PROFILE_CHANNELS, Example, Others, build_example, crop_example
+from rnafold.features.build import Example, Others, build_example, crop_example
 from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
 from rnafold.settings import DataConfig
@@ -95,7 +94,7 @@ class TrainingExamples(Dataset[Example]):
         start, confidence, others = self._start(index, rng)
         reference = entry.references[int(rng.integers(len(entry.references)))]
         noisy = start + rng.normal(scale=config.start_noise, size=start.shape)
-        example = mask_residues(self._build(index, noisy, confidence, reference, others), config.mask_residues, rng)
+        example = self._build(index, noisy, confidence, reference, others)
         spare = example.length - config.crop_length
         return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
 
@@ -129,16 +128,6 @@ class TrainingExamples(Dataset[Example]):
             others=others,
             reference_partner=pairs_from_coords(rna.encode_sequence(entry.target.sequence), reference.c1),
         )
-
-
-def mask_residues(example: Example, most: float, rng: np.random.Generator) -> Example:
-    """The example with a random share of at most `most` of its residues shown as unknown letters, without profile."""
-    if not most:
-        return example
-    hidden = rng.random(example.length) < rng.random() * most
-    channels = example.residue_channels.copy()
-    channels[hidden, :NUM_PROFILE_CHANNELS] = 0.0
-    return replace(example, tokens=np.where(hidden, rna.UNKNOWN_TOKEN, example.tokens), residue_channels=channels)
 
 
 def prediction_example(

@@ -36,9 +36,9 @@ VERSION = 3
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
 SHARE_OF_BEST, NUM_BEST = 0.5, 8
 SHARE_WITHOUT_TEMPLATES = 0.15
-# Training: share of starts drawn among assemblies alone.
+# Training: of the starts beside which templates are seen, the share drawn among assemblies alone.
 SHARE_OF_ASSEMBLIES = 0.75
-# Training: the largest share of candidates that is hidden at random from one example.
+# Training: each candidate beside a start is hidden with a probability drawn between 0 and this.
 MOST_HIDDEN = 0.8
 # Starting processes costs seconds: fewer chains are built in this one.
 LEAST_FOR_PROCESSES = 64
@@ -58,7 +58,7 @@ class Starts:
     def others(self, start: int, *, templates: bool = True, rng: np.random.Generator | None = None) -> Others:
         """What the network sees beside candidate `start`; without templates where a chain is to do without.
 
-        With `rng` (training) a random share of the candidates is hidden, so that each epoch sees others.
+        With `rng` (training) each is hidden with a probability of its own draw, so that each epoch sees others.
         """
         usable = np.arange(len(self.coords)) != start
         if rng is not None:
@@ -108,7 +108,7 @@ class StartLibrary:
         self.cache, self.seed, self.jobs = cache, seed, jobs
         self.counts = (num_templates, num_assemblies)
         ids = sorted(e.target.target_id for e in entries)
-        models = [digest(weights=m.weights.tolist()) for m in self._all_models() if m is not None]
+        models = [digest(model=m.to_json()) for m in self._all_models() if m is not None]
         self.key = digest(ids=ids, counts=self.counts, seed=seed, version=VERSION, models=models)
 
     def _all_models(self) -> Sequence[Ranker | None]:
@@ -174,7 +174,7 @@ class StartLibrary:
             num_assemblies=num_assemblies,
         )
         if jury is not None and len(made) > 1:
-            made = judge(made, measure_likeness([c.coords for c in made]), pairing, jury)
+            made = judge(made, measure_likeness([c.coords for c in made]), pairing, jury, entry.target.chains)
         save_arrays(self._path(entry), pack(made))
 
 
