@@ -103,6 +103,19 @@ def test_the_card_holds_the_runs_own_figures(run: Path, results: Path, config: C
         assert word in card
 
 
+def test_fold_models_are_made_by_a_command_of_the_card_where_the_run_used_any(
+    run: Path, results: Path, tmp_path: Path
+) -> None:
+    assert "fold models" not in write_card(run, results, tmp_path / "card.md").read_text(encoding="utf-8")
+    folded = shutil.copytree(run, tmp_path / "folded")
+    text = (folded / "config.yaml").read_text(encoding="utf-8")
+    assert "start_models: ''" in text
+    (folded / "config.yaml").write_text(text.replace("start_models: ''", "start_models: runs/mine"), encoding="utf-8")
+    card = write_card(folded, results, tmp_path / "folded.md").read_text(encoding="utf-8")
+    assert "train_ranker.py --data DIR --out runs/folds-scratch --folds runs/mine" in card
+    assert "make weights DATA=DIR" in card
+
+
 def test_targets_stand_from_the_best_to_the_worst_in_a_table_a_set(run: Path, results: Path, tmp_path: Path) -> None:
     card = write_card(run, results, tmp_path / "card.md").read_text(encoding="utf-8")
     # three values 0.2 apart: deviation 0.2, standard error 0.2 / sqrt(3) = 0.1155

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnafold.hardware import load_gpus
+from rnafold.planner import records
 from rnafold.planner.allocator import BLOCK, CachingAllocator, reserve
 from rnafold.planner.memory import (
     TraceStore,
@@ -287,3 +288,19 @@ def test_the_worker_reports_its_failure(store: TraceStore) -> None:
     object.__setattr__(bad, "device", "none")
     with pytest.raises(PlannerError, match="tracing the network failed"):
         broken.get(bad)
+
+
+def test_a_cached_trace_hangs_on_every_file_that_shapes_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = Path.read_bytes
+
+    def spy(self: Path) -> bytes:
+        read.append(self.name)
+        return original(self)
+
+    monkeypatch.setattr(Path, "read_bytes", spy)
+    before = records._hash_sources()
+    package = Path(records.__file__).parent.parent
+    assert set(read) >= {path.name for path in (package / "model").glob("*.py")} | {"losses.py", "batch.py", "trace.py"}
+    monkeypatch.setattr(Path, "read_bytes", lambda self: b"" if self.name == "heads.py" else original(self))
+    assert records._hash_sources() != before

@@ -1,7 +1,12 @@
 """Which starts training draws and which candidates it hides."""
 
 import numpy as np
+import pytest
 
+from rnafold.settings import resolve_config
+from rnafold.structure import Entry, Structure, Target, whole_chain
+from rnafold.training import run
+from rnafold.training.dataset import FeatureSource
 from rnafold.training.starts import Starts
 
 SEQUENCE = "GGGGCACGAAAGUGCCCC" * 3
@@ -36,3 +41,32 @@ def test_training_starts_are_mostly_assemblies_and_validation_starts_at_the_sure
     only = Starts(coords=starts.coords[:2], confidence=starts.confidence[:2], is_template=np.array([True, True]))
     assert only.first_assembly() == 0
     assert {only.draw(rng) for _ in range(50)} == {(0, True), (1, True)}
+
+
+def test_validation_starts_at_the_first_assembly_beside_the_surest_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = _starts(24)
+
+    class Library:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def build(self, entries: tuple[Entry, ...], _: object) -> dict[str, Starts]:
+            return {entry.target.target_id: starts for entry in entries}
+
+    monkeypatch.setattr(run, "StartLibrary", Library)
+    length = len(SEQUENCE)
+    structure = Structure(coords=np.zeros((length, 1, 3)), mask=np.ones((length, 1), dtype=np.bool_))
+    train, validation = (
+        Entry(
+            target=Target(target_id=name, sequence=SEQUENCE, chains=whole_chain(length)),
+            references=(structure,),
+        )
+        for name in ("1AAA_A", "2BBB_B")
+    )
+    entries = run.Entries(train=(train,), clusters=("a",), validation=(validation,), msa_folders=())
+    config = resolve_config("cpu", "minimal", ["data.start=candidates"])
+    _, [(coords, confidence, others)] = run.build_examples(entries, FeatureSource(config.data), config)
+    np.testing.assert_array_equal(coords, starts.coords[1].astype(np.float64))
+    assert confidence == pytest.approx(float(starts.confidence[1]))
+    assert others is not None and starts.confidence[1] not in others.confidence
+    assert starts.confidence[0] in others.confidence
