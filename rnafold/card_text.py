@@ -125,8 +125,8 @@ def _write_commands(facts: CardFacts, results: Sequence["Result"]) -> str:
     card = wrap_command([f"python -m rnafold card --run runs/{facts.run_folder}", "--results results.json"])
     blocks = "\n\n".join(f"    {command}".replace("\n", "\n    ") for command in (train, predict, benchmark, card))
     return (
-        f"## Commands that reproduce it\n\n{_explain_folds(facts)}`DIR` holds the competition's files. Of these the first "
-        "trains these weights, the others predict with them, measure them and write this card. Where the cache lies "
+        f"## Commands that reproduce it\n\n{_explain_folds(facts)}`DIR` holds the competition's files. Of these the "
+        "first trains the weights, the others predict with them, measure them and write this card. Where the cache lies "
         f"(`data.cache`) is left out: it changes nothing.\n\n{blocks}"
     )
 
