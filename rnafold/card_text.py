@@ -126,8 +126,8 @@ def _write_commands(facts: CardFacts, results: Sequence["Result"]) -> str:
     blocks = "\n\n".join(f"    {command}".replace("\n", "\n    ") for command in (train, predict, benchmark, card))
     return (
         f"## Commands that reproduce it\n\n{_explain_folds(facts)}`DIR` holds the competition's files. Of these the "
-        "first trains the weights, the others predict with them, measure them and write this card. Where the cache lies "
-        f"(`data.cache`) is left out: it changes nothing.\n\n{blocks}"
+        "first trains the weights, the others predict with them, measure them and write this card. Where the cache "
+        f"lies (`data.cache`) is left out: it changes nothing.\n\n{blocks}"
     )
 
 
