@@ -9,6 +9,7 @@ development split, which is of train_* too: nothing released from 2022-05-27 on 
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def main() -> None:
     data = str(arguments.data)
     if not (arguments.folds / "folds.json").is_file():
         scratch = arguments.folds.with_name("folds-scratch")  # the shipped ranker and jury stay as they are
-        run(str(HERE / "train_ranker.py"), "--data", data, "--out", str(scratch), "--folds", str(arguments.folds))
+        jobs = str(os.cpu_count() or 1)
+        models = ["--out", str(scratch), "--folds", str(arguments.folds), "--jobs", jobs]
+        run(str(HERE / "train_ranker.py"), "--data", data, *models)
     runs = [train(arguments.data, seed, arguments.cache, arguments.folds) for seed in arguments.seed or SEEDS]
     weights = [word for out in runs for word in ("--weights", str(out / "best.safetensors"))]
     chosen = max(runs, key=lambda out: max(float(r["best_tm_score"]) for r in read_run(out).evaluations))
