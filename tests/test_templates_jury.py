@@ -16,6 +16,7 @@ from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likene
 from rnafold.templates.ranker import Ranker, train_ranker
 
 SEQUENCE, TEXT, _ = FOLDS["1AAA_A"]
+LIKENESS = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0, 0.6], [0.2, 0.1, 0.6, 1.0]])
 HAIRPIN = "GGGAAACCCAAAGGGAAACCC"
 
 
@@ -34,10 +35,13 @@ def candidates() -> list[Candidate]:
     ]
 
 
-def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
-    likeness = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0, 0.6], [0.2, 0.1, 0.6, 1.0]])
+def _features_by_name(candidates: list[Candidate], likeness: np.ndarray) -> dict[str, np.ndarray]:
     rows = measure_consensus(candidates, likeness, make_pairing(TEXT))
-    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    return {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+
+
+def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
+    value = _features_by_name(candidates, LIKENESS)
     np.testing.assert_allclose(value["expected_tm"], [0.6, 0.3, 0.25, 0.25])
     np.testing.assert_allclose(value["is_template"], [1, 1, 0, 0])
     # A template is not compared with itself: 0.4 for both; assemblies with both templates.
@@ -46,7 +50,7 @@ def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
     # Weights 0.5 and 0.2 (expected - 0.1): for the first assembly (0.5 * 0.3 + 0.2 * 0.5) / 0.7.
     np.testing.assert_allclose(value["likeness_to_expected_templates"], [0.4, 0.4, 0.25 / 0.7, 0.12 / 0.7])
     np.testing.assert_allclose(value["likeness_to_nearest"], [0.4, 0.5, 0.6, 0.6])
-    np.testing.assert_allclose(value["likeness_to_best_template"], likeness[0])
+    np.testing.assert_allclose(value["likeness_to_best_template"], LIKENESS[0])
     np.testing.assert_allclose(value["best_expected_tm"], 0.6)
     np.testing.assert_allclose(value["assemblies_alike"], 0.6)
     np.testing.assert_allclose(value["log_length"], np.log(76))
@@ -56,9 +60,7 @@ def test_features_of_the_jury_by_hand(candidates: list[Candidate]) -> None:
 
 
 def test_features_of_the_spread_by_hand(candidates: list[Candidate]) -> None:
-    likeness = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0, 0.6], [0.2, 0.1, 0.6, 1.0]])
-    rows = measure_consensus(candidates, likeness, make_pairing(TEXT))
-    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    value = _features_by_name(candidates, LIKENESS)
     # The diagonal counts as 0: the median of (0.3, 0.2), (0.5, 0.1), (0, 0.6), (0.6, 0).
     np.testing.assert_allclose(value["likeness_to_median_assembly"], [0.25, 0.3, 0.3, 0.3])
     np.testing.assert_allclose(value["likeness_to_best_templates"], [0.36, 0.36, 0.48, 0.19])
@@ -71,7 +73,7 @@ def test_features_of_the_spread_by_hand(candidates: list[Candidate]) -> None:
     np.testing.assert_allclose(value["best_template_to_assemblies"], 0.25)
     np.testing.assert_allclose(value["share_alike"], [0.25, 0.5, 0.75, 0.5])
     np.testing.assert_allclose(value["share_akin"], [0.5, 0.75, 0.75, 0.5])
-    np.testing.assert_allclose(value["unanimity"], np.linalg.eigvalsh(likeness)[-1] / 4)
+    np.testing.assert_allclose(value["unanimity"], np.linalg.eigvalsh(LIKENESS)[-1] / 4)
     assert value["centrality"].argmax() == 2
     np.testing.assert_allclose(value["centrality"].sum(), 4.0)
 
@@ -81,10 +83,7 @@ def test_features_of_a_candidate_by_itself() -> None:
     whole = _candidate(0, "assembly", 0.25)
     folded = whole.coords.copy()
     folded[38:] = whole.coords[:38] + 1.0
-    rows = measure_consensus(
-        [whole, Candidate(coords=folded, origin="assembly", confidence=0.2)], np.eye(2), make_pairing(TEXT)
-    )
-    value = {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
+    value = _features_by_name([whole, Candidate(coords=folded, origin="assembly", confidence=0.2)], np.eye(2))
     assert value["pairs_formed"][0] > 0.99 > value["pairs_formed"][1]
     # Each of the 38 pairs of residues 1.7 Å apart counts at both ends; more may be near.
     assert value["clashes"][0] == 0.0 and value["clashes"][1] >= 1.0

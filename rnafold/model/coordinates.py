@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnafold import rna
+from rnafold.assembly.settle import MARGIN, STEP
 from rnafold.model import layers
 from rnafold.model.heads import tm_scale
 
@@ -20,9 +21,8 @@ DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
 # keeps every step stable: the largest eigenvalue of a weighted graph Laplacian, normalised by its diagonal, is 2.
 WARM_STEPS = 16
 RELAXATION_RATE = 0.9
-# Settling: rounds, the neighbours that are looked at for clashes, the farthest that a round moves a residue in Å, and
-# how far inside the allowed range it aims, in Å. Step and margin are those of assembly.settle.
-SETTLE_ROUNDS, SETTLE_NEIGHBOURS, SETTLE_STEP, SETTLE_MARGIN = 12, 6, 0.5, 0.1
+# Settling: rounds, and the neighbours that are looked at for clashes; step and margin are the assembly's.
+SETTLE_ROUNDS, SETTLE_NEIGHBOURS = 12, 6
 
 
 class Relaxation(nn.Module):
@@ -82,7 +82,7 @@ def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
     """Coordinates (B, L, 3) with bonds and clashes that are out of range moved back into it, the others left alone.
 
     Each round moves the two ends of a broken bond, and two residues that clash, by half of what is wanting each, at
-    most SETTLE_STEP: position-based dynamics in its Jacobi form (Müller et al., J. Vis. Commun. Image Represent. 18,
+    most STEP: position-based dynamics in its Jacobi form (Müller et al., J. Vis. Commun. Image Represent. 18,
     109, 2007). Ranges: rna.BOND_RANGE, rna.BOND_SOFT_MAXIMUM and rna.CLASH_HARD.
 
     Args:
@@ -90,8 +90,8 @@ def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
         same_chain_step: (B, L - 1) True where i and i + 1 are neighbours in a chain.
         mask: (B, L).
     """
-    low, high = rna.BOND_RANGE[0] + SETTLE_MARGIN, rna.BOND_SOFT_MAXIMUM - SETTLE_MARGIN
-    least = rna.CLASH_HARD + SETTLE_MARGIN
+    low, high = rna.BOND_RANGE[0] + MARGIN, rna.BOND_SOFT_MAXIMUM - MARGIN
+    least = rna.CLASH_HARD + MARGIN
     with torch.autocast(coords.device.type, enabled=False):
         index, is_contact = find_contacts(coords, same_chain_step, mask)
         rows = torch.arange(len(coords), device=coords.device)[:, None, None]
@@ -106,7 +106,7 @@ def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
             push = 0.5 * (least - distance).clamp_min(0.0) * apart / distance
             move = move + (push * is_contact[..., None]).sum(2)
             length = (move * move).sum(-1, keepdim=True).add(1e-6).sqrt()
-            coords = coords + move * (SETTLE_STEP / length).clamp_max(1.0)
+            coords = coords + move * (STEP / length).clamp_max(1.0)
     return coords
 
 
