@@ -1,9 +1,10 @@
-"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 15 minutes on one core).
+"""Trains the two shipped models of the template part: `ranker.json` and `jury.json` (about 30 minutes on one core).
 
     python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER] [--jobs 2]
 
-DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are chains released from 2010 on, the first of each
-sequence group; each sees only structures released before it, of other entries and other groups, loops included.
+DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are training chains, the first of each sequence group,
+and for the jury domains of long ones too (`templates.queries`); each sees only structures released before it, of other
+entries and other groups, loops included.
 The jury is trained on what the pipeline makes with a ranker that was trained without the query's fifth of the time.
 """
 
@@ -21,14 +22,15 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rnafold.data.competition import find_file, read_entries
-from rnafold.features.secondary import fold_with_bonus, predict_pairing
+from rnafold.features.secondary import fold_with_bonus
 from rnafold.scoring import tm_score
 from rnafold.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
-from rnafold.structure import Candidate, Entry, Pairing, whole_chain
+from rnafold.structure import Candidate, Entry, whole_chain
 from rnafold.templates.folds import save_folds
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
-from rnafold.templates.library import Gate, TemplateLibrary, entry_code
+from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
+from rnafold.templates.queries import NUM_FOLDS, Query, select_queries
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
 from rnafold.templates.search import Hit, search_chain
 from rnafold.templates.single import MAX_REFOLD
@@ -37,22 +39,7 @@ from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_tem
 
 log = logging.getLogger(__name__)
 
-FIRST_YEAR = 2010
-SHORTEST, SHORT, SHARE_OF_SHORT = 10, 30, 0.22
 BEST_HITS, OTHER_HITS = 14, 10
-NUM_FOLDS = 5
-NUM_SAMPLES = 8
-
-
-@dataclass(frozen=True)
-class Query:
-    """A training chain used as a target, with its pairs and the gate it searches behind."""
-
-    entry: Entry
-    pairing: Pairing
-    gate: Gate
-    fold: int
-
 
 Job = tuple[Query, Ranker | None, int]
 # The library of this process, for the rows that it makes.
@@ -67,35 +54,6 @@ class Rows:
     tm: npt.NDArray[np.float64]
     candidates: tuple[Candidate, ...] = ()
     likeness: npt.NDArray[np.float64] | None = None
-
-
-def select_queries(entries: list[Entry], seed: int) -> list[Query]:
-    """The first chain of each group from 2010 on, most short ones left out; folds are stretches of time."""
-    rng = np.random.default_rng(seed)
-    first: dict[str, Entry] = {}
-    dated = [entry for entry in entries if entry.target.cutoff is not None]
-    for entry in sorted(dated, key=lambda e: e.target.cutoff or datetime.date.max):
-        first.setdefault(entry.group or entry.target.sequence, entry)
-    chosen = [
-        entry
-        for entry in first.values()
-        if entry.target.cutoff is not None
-        and entry.target.cutoff.year >= FIRST_YEAR
-        and entry.target.length >= SHORTEST
-        and entry.references[0].residue_mask.mean() > 0.8
-        and (entry.target.length >= SHORT or rng.random() < SHARE_OF_SHORT)
-    ]
-    queries = []
-    for number, entry in enumerate(tqdm(chosen, desc="base pairs", disable=None)):
-        target = entry.target
-        gate = Gate(
-            before=target.cutoff,
-            codes=frozenset({entry_code(target.target_id)}),
-            groups=frozenset({entry.group} if entry.group else ()),
-        )
-        pairing = predict_pairing(target.sequence, target.chains, num_samples=NUM_SAMPLES, seed=seed)
-        queries.append(Query(entry, pairing, gate, number * NUM_FOLDS // len(chosen)))
-    return queries
 
 
 def pick_hits(sources: Sources, hits: list[Hit], rng: np.random.Generator) -> list[int]:
@@ -158,7 +116,7 @@ def make_ranker_rows(job: Job) -> Rows:
         partner = pair_with_template(target.sequence, sources.library, hits[k], pairing.partner, refold)
         carried = carry_coords(sources.library, hits[k])
         chains = whole_chain(target.length)
-        models.append(build_hybrid(target.sequence, chains, carried, partner, sources.fragments(query.gate), seed))
+        models.append(build_hybrid(target.sequence, chains, carried, partner, sources.fragments(query.gate), seed)[0])
     if not models:
         return Rows(np.zeros((0, len(FEATURE_NAMES))), np.zeros(0))
     return Rows(features[picked], tm_score(np.stack(models), query.entry.references, "fast").max(1))
@@ -178,24 +136,34 @@ def make_jury_rows(job: Job) -> Rows:
     return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
 
 
-def fit(rows: list[Rows], keep: list[bool], names: tuple[str, ...], before: datetime.date, seed: int) -> Ranker:
-    """A model of the rows of the queries kept."""
-    used = [r for r, wanted in zip(rows, keep) if wanted and len(r.tm)]
-    query = np.repeat(np.arange(len(used)), [len(r.tm) for r in used])
-    features, tm = np.concatenate([r.features for r in used]), np.concatenate([r.tm for r in used])
-    return train_ranker(features, tm, query, names, before, seed)
+def fit(
+    rows: list[Rows],
+    queries: list[Query],
+    leave_out: int | None,
+    names: tuple[str, ...],
+    before: datetime.date,
+    seed: int,
+) -> Ranker:
+    """A model of the rows of all queries but those of one fold."""
+    used = [(r, query) for r, query in zip(rows, queries) if query.fold != leave_out and len(r.tm)]
+    index = np.repeat(np.arange(len(used)), [len(r.tm) for r, _ in used])
+    features, tm = np.concatenate([r.features for r, _ in used]), np.concatenate([r.tm for r, _ in used])
+    return train_ranker(features, tm, index, names, before, seed, importance=np.array([q.weight for _, q in used]))
 
 
 def report(name: str, rows: list[Rows], queries: list[Query], models: list[Ranker]) -> None:
-    """Cross-validated correlation over all rows and within queries."""
+    """Cross-validated correlation over all rows and within queries, and the mean absolute error, on common queries."""
+    rows, queries = [r for r, q in zip(rows, queries) if q.common], [q for q in queries if q.common]
     predicted = [models[query.fold].predict(r.features) for r, query in zip(rows, queries)]
-    overall = np.corrcoef(np.concatenate(predicted), np.concatenate([r.tm for r in rows]))[0, 1]
+    expected, reached = np.concatenate(predicted), np.concatenate([r.tm for r in rows])
+    overall, error = np.corrcoef(expected, reached)[0, 1], np.abs(expected - reached).mean()
     inside = [
         np.corrcoef(p, r.tm)[0, 1]
         for p, r in zip(predicted, rows)
         if len(p) > 2 and p.std() > 1e-6 and r.tm.std() > 1e-6
     ]
-    log.info("%s: cross-validated r %.3f over all, %.3f within a query (mean)", name, overall, float(np.mean(inside)))
+    text = "%s: cross-validated r %.3f over all of %d queries, %.3f within one (mean); mean absolute error %.4f"
+    log.info(text, name, overall, len(queries), float(np.mean(inside)), error)
 
 
 def report_slots(rows: list[Rows], queries: list[Query], folds: list[Ranker], config: SlotsConfig) -> None:
@@ -214,6 +182,8 @@ def report_slots(rows: list[Rows], queries: list[Query], folds: list[Ranker], co
     for name, trial in trials.items():
         best = []
         for r, query in zip(rows, queries):
+            if not query.common:
+                continue
             band = find_band(query.entry.target.length, r.candidates, trial)
             usable = [k for k, c in enumerate(r.candidates) if band.limits(c.origin)[1] > 0] or [0]
             assert r.likeness is not None
@@ -222,7 +192,7 @@ def report_slots(rows: list[Rows], queries: list[Query], folds: list[Ranker], co
             picked = pick_indices(means, origins, r.likeness[np.ix_(usable, usable)], trial, band)
             best.append(max(r.tm[usable[k]] for k in picked))
         log.info("%-28s best of five %.4f", name, np.mean(best))
-    log.info("%-28s best of all  %.4f", "oracle", np.mean([r.tm.max() for r in rows]))
+    log.info("%-28s best of all  %.4f", "oracle", np.mean([r.tm.max() for r, q in zip(rows, queries) if q.common]))
 
 
 def main() -> None:
@@ -241,29 +211,28 @@ def main() -> None:
     entries = read_training(data)
     library = TemplateLibrary.from_entries(entries)
     before = datetime.date.fromordinal(int(library.released.max()) + 1)
-    queries = select_queries(entries, seed)[:: max(1, len(entries) // arguments.queries)]
-    log.info("%d library entries before %s, %d queries", library.num_entries, before, len(queries))
-    rows = make_all(make_ranker_rows, [(query, None, seed) for query in queries], data, arguments.jobs, "hybrids")
+    step = max(1, len(entries) // arguments.queries)
+    queries = select_queries(library, entries, seed, step)
+    common = [query for query in queries if query.common]
+    domains = sum(not query.whole for query in queries)
+    text = "%d library entries before %s; %d queries for the ranker, %d for the jury, %d of them domains"
+    log.info(text, library.num_entries, before, len(common), len(queries), domains)
+    rows = make_all(make_ranker_rows, [(query, None, seed) for query in common], data, arguments.jobs, "hybrids")
     # Out of fold stands in for "trained before the query" here, so these models are let through every gate.
-    rankers = [
-        fit(rows, [query.fold != fold for query in queries], FEATURE_NAMES, datetime.date.min, seed)
-        for fold in range(NUM_FOLDS)
-    ]
-    report("ranker", rows, queries, rankers)
-    fit(rows, [True] * len(rows), FEATURE_NAMES, before, seed).save(arguments.out / "ranker.json")
+    rankers = [fit(rows, common, fold, FEATURE_NAMES, datetime.date.min, seed) for fold in range(NUM_FOLDS)]
+    report("ranker", rows, common, rankers)
+    fit(rows, common, None, FEATURE_NAMES, before, seed).save(arguments.out / "ranker.json")
     jobs: list[Job] = [(query, rankers[query.fold], seed) for query in queries]
     jury_rows = make_all(make_jury_rows, jobs, data, arguments.jobs, "candidates")
-    folds = [
-        fit(jury_rows, [query.fold != fold for query in queries], JURY_NAMES, before, seed) for fold in range(NUM_FOLDS)
-    ]
+    folds = [fit(jury_rows, queries, fold, JURY_NAMES, before, seed) for fold in range(NUM_FOLDS)]
     if arguments.folds:
-        dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in queries]
+        dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in common]
         firsts = [min(date for of, date in dates if of == fold) for fold in range(NUM_FOLDS)]
         groups = {q.entry.group: q.fold for q in queries if q.entry.group}
         save_folds(arguments.folds, firsts, groups, rankers, folds)
     report("jury", jury_rows, queries, folds)
     report_slots(jury_rows, queries, folds, load_slots(arguments.slots))
-    fit(jury_rows, [True] * len(jury_rows), JURY_NAMES, before, seed).save(arguments.out / "jury.json")
+    fit(jury_rows, queries, None, JURY_NAMES, before, seed).save(arguments.out / "jury.json")
 
 
 if __name__ == "__main__":

@@ -116,17 +116,36 @@ class Template:
     expected_tm: float = 0.0
 
 
+# What a residue of a built model rests on: nothing known (an arc or a tail), a template, an ideal stem, a loop of a
+# known structure, or what joins two stems without one.
+FILLED, CARRIED, STEM, LOOP, LINKER = range(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grounds:
+    """What each residue of a built model rests on: `kinds` (L,) of FILLED, CARRIED, STEM, LOOP and LINKER.
+
+    `misfit` (L,) is how ill the known loop fits that a LOOP residue was taken from (the lower the better; below zero
+    where it has the query's letters), NaN elsewhere.
+    """
+
+    kinds: npt.NDArray[np.int64]
+    misfit: FloatArray
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
     """One possible prediction of a target: coords (L, 3) in Å, all finite; `confidence` is the expected TM-score.
 
-    `origin` is "template", "assembly", "network" or "fallback"; `note` says from what (a template's id, a sample).
+    `origin` is "template", "assembly", "network" or "fallback"; `note` says from what (a template's id, a sample);
+    `grounds`, where the candidate was built residue by residue, what each rests on.
     """
 
     coords: FloatArray
     origin: str
     confidence: float
     note: str = ""
+    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,10 +7,11 @@ import pytest
 from template_examples import FOLDS, make_entries, make_entry
 
 from rnafold import geometry, rna
-from rnafold.assembly import assemble
-from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly import assemble, build_model
+from rnafold.assembly.fragments import IDENTITY_WEIGHT, FragmentLibrary
 from rnafold.assembly.loops import find_loops
 from rnafold.assembly.pairs import pairs_from_coords
+from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM
 from rnafold.templates.library import TemplateLibrary
 
 
@@ -70,8 +71,10 @@ def test_a_fragment_gives_back_the_loop_it_was_cut_from() -> None:
     breaks = np.zeros(len(tokens) - 1, dtype=bool)
     native = entry.references[0].c1
     for loop in find_loops(library.chain_partner(0), breaks)[1:]:
-        residues, coords = next(fragments.propose(loop, tokens, np.random.default_rng(0), 0.0, 1))
+        residues, coords, misfit = next(fragments.propose(loop, tokens, np.random.default_rng(0), 0.0, 1))
         assert geometry.measure_rmsd(coords, native[residues]) < 1e-4
+        # The same sizes cost nothing, and every letter is the query's.
+        assert misfit == -IDENTITY_WEIGHT
 
 
 def test_fragments_make_a_known_fold_again() -> None:
@@ -81,6 +84,34 @@ def test_fragments_make_a_known_fold_again() -> None:
     rebuilt = assemble(entry.target.sequence, partner, fragments=fragments, temperature=0.0)
     paired = partner >= 0
     assert geometry.measure_rmsd(rebuilt[paired], entry.references[0].c1[paired]) < 1.5
+
+
+def test_a_model_tells_what_each_residue_rests_on() -> None:
+    entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
+    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    sequence, text, _ = FOLDS["1AAA_A"]
+    partner = rna.parse_dot_bracket(text)
+    coords, grounds = build_model(sequence, partner, fragments=fragments, temperature=0.0)
+    np.testing.assert_array_equal(coords, assemble(sequence, partner, fragments=fragments, temperature=0.0))
+    # The last four residues follow no stem; every unpaired one before lies in a hairpin or in the junction.
+    assert (grounds.kinds[-4:] == FILLED).all() and not (grounds.kinds[:-4] == FILLED).any()
+    unpaired = (partner < 0) & (np.arange(76) < 72)
+    assert (grounds.kinds[unpaired] == LOOP).all()
+    np.testing.assert_array_equal(grounds.misfit[grounds.kinds == LOOP], -IDENTITY_WEIGHT)
+    assert np.isnan(grounds.misfit[grounds.kinds != LOOP]).all()
+
+
+def test_what_was_fixed_counts_as_carried_and_ideal_loops_as_linkers() -> None:
+    text = "((((....))))...((((....))))"
+    sequence = "GGGGAAAACCCCAAAGGGGAAAACCCC"
+    fixed = assemble(sequence, rna.parse_dot_bracket(text), seed=1)
+    fixed[12:] = np.nan
+    _, grounds = build_model(sequence, rna.parse_dot_bracket(text), fixed=fixed, seed=2)
+    assert (grounds.kinds[:12] == CARRIED).all()
+    assert (grounds.kinds[19:23] == LINKER).all() and (grounds.kinds[12:15] == FILLED).all()
+    # Beyond the two pairs that the linker brings the second stem is an ideal helix.
+    assert (grounds.kinds[[17, 18, 23, 24]] == STEM).all()
+    assert np.isnan(grounds.misfit).all()
 
 
 def test_restricted_fragments_come_from_earlier_structures_of_other_entries_and_groups(

@@ -11,8 +11,8 @@ from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.slots import judge, pick_five
-from rnafold.structure import Candidate, Chain
-from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
+from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds
+from rnafold.templates.jury import JURY_NAMES, NO_LOOP_MISFIT, measure_consensus, measure_likeness
 from rnafold.templates.ranker import Ranker, train_ranker
 
 SEQUENCE, TEXT, _ = FOLDS["1AAA_A"]
@@ -93,6 +93,35 @@ def test_features_of_a_candidate_by_itself() -> None:
     np.testing.assert_allclose(value["pair_entropy"], 0.0, atol=1e-6)
     by_hand = np.linalg.norm(whole.coords[:, None] - whole.coords[None], axis=-1)
     np.testing.assert_allclose(value["median_distance"][0], np.median(by_hand) / 76 ** (1 / 3))
+
+
+def test_what_a_candidate_rests_on_by_hand() -> None:
+    kinds = np.array([CARRIED] * 3 + [FILLED] * 2 + [LOOP] * 2 + [STEM] * 2 + [LINKER])
+    misfit = np.where(kinds == LOOP, np.arange(10.0), np.nan)  # 5 and 6
+    line = 5.5 * np.arange(10)[:, None] * np.eye(3)[0]
+    candidates = [
+        Candidate(coords=line, origin="template", confidence=0.4, grounds=Grounds(kinds=kinds, misfit=misfit)),
+        Candidate(coords=line, origin="assembly", confidence=0.2),
+        Candidate(
+            coords=line,
+            origin="assembly",
+            confidence=0.2,
+            grounds=Grounds(kinds=np.full(10, STEM), misfit=np.full(10, np.nan)),
+        ),
+    ]
+    rows = measure_consensus(candidates, np.eye(3), make_pairing("." * 10))
+    value = {name: rows[:, JURY_NAMES.index(name)] for name in JURY_NAMES}
+    shares = np.stack([value[name] for name in ("carried", "stems", "loops", "linkers", "filled")], axis=1)
+    # Without grounds nothing is known of the second.
+    np.testing.assert_allclose(shares, [[0.3, 0.2, 0.2, 0.1, 0.2], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0]])
+    np.testing.assert_allclose(value["longest_filled"], [0.2, 1.0, 0.0])
+    np.testing.assert_allclose(value["longest_built"], [0.7, 1.0, 1.0])
+    np.testing.assert_allclose(value["loop_misfit"], [5.5, NO_LOOP_MISFIT, NO_LOOP_MISFIT])
+    np.testing.assert_allclose(value["worst_loop_misfit"], [6.0, NO_LOOP_MISFIT, NO_LOOP_MISFIT])
+    np.testing.assert_allclose(value["best_loop_misfit"], [5.0, NO_LOOP_MISFIT, NO_LOOP_MISFIT])
+    # The mean of the two assemblies, told to all.
+    np.testing.assert_allclose(value["assemblies_stems"], 0.5)
+    np.testing.assert_allclose(value["assemblies_filled"], 0.5)
 
 
 def test_the_step_between_two_chains_is_no_broken_bond() -> None:

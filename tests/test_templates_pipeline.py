@@ -13,7 +13,7 @@ from template_examples import FOLDS, make_entries, make_entry, make_pairing, mak
 from rnafold import geometry, rna
 from rnafold.assembly.fill import count_clashes
 from rnafold.errors import InputError
-from rnafold.structure import Chain, Entry, Pairing, Target, structure_from_points
+from rnafold.structure import CARRIED, FILLED, Chain, Entry, Pairing, Target, structure_from_points, whole_chain
 from rnafold.templates.complexes import place_copies
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
@@ -21,7 +21,7 @@ from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, tr
 from rnafold.templates.search import search_chain
 from rnafold.templates.single import structures_to_assemble
 from rnafold.templates.sources import Ranked, Sources, describe_template, rank_hits
-from rnafold.templates.transfer import drop_short_runs, merge_pairs
+from rnafold.templates.transfer import build_hybrid, drop_short_runs, merge_pairs
 
 TEXT = FOLDS["1AAA_A"][1]
 
@@ -299,3 +299,30 @@ def test_features_of_a_perfect_hit_by_hand(sources: Sources) -> None:
     assert value["pair_content"] == pytest.approx(0.4)
     assert value["log_length"] == pytest.approx(np.log(25))
     assert value["log_length_ratio"] == 0.0
+
+
+def test_a_hybrid_has_no_bond_broken_by_what_the_query_lacks(sources: Sources) -> None:
+    sequence, text, _ = FOLDS["1AAA_A"]
+    whole = sources.library.coords[sources.library.chain_rows(sources.library.ids.index("1AAA_A"))]
+    keep = np.r_[0:30, 38:76]  # the query lacks eight residues of the template
+    carried = whole[keep].astype(np.float64)
+    assert np.linalg.norm(carried[30] - carried[29]) > rna.BOND_SOFT_MAXIMUM
+    short = "".join(sequence[k] for k in keep)
+    partner = rna.parse_dot_bracket(text)
+    partner = np.array([int(np.searchsorted(keep, p)) if (p := int(partner[k])) in keep else -1 for k in keep])
+    coords, grounds = build_hybrid(short, whole_chain(68), carried, partner, None)
+    bonds = np.linalg.norm(np.diff(coords, axis=0), axis=1)
+    assert bonds.max() <= rna.BOND_SOFT_MAXIMUM
+    assert (grounds.kinds == CARRIED).all(), "it still rests on the template"
+    # What lies far from the gap has not moved.
+    np.testing.assert_allclose(coords[:15], carried[:15], atol=1e-9)
+
+
+def test_chains_that_are_placed_keep_what_each_rests_on(sources: Sources) -> None:
+    target = make_target("1AAA_A", copies=2)
+    pairing = make_pairing(TEXT + TEXT)
+    made = build_candidates(target, pairing, sources, None, num_templates=1, num_assemblies=2)
+    placed = next(c for c in made if c.note.endswith("placed"))
+    assert placed.grounds is not None
+    np.testing.assert_array_equal(placed.grounds.kinds[:76], placed.grounds.kinds[76:])
+    assert (placed.grounds.kinds != FILLED).mean() > 0.8

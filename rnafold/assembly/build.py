@@ -17,7 +17,19 @@ from rnafold.assembly.ideal import IdealFragments, Proposal, vary_helix
 from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues, clean_pairing, find_loops, stem_residues
 from rnafold.assembly.settle import settle
 from rnafold.geometry import superpose, transform
-from rnafold.structure import BoolArray, Chain, FloatArray, crossing_chains, whole_chain
+from rnafold.structure import (
+    CARRIED,
+    FILLED,
+    LINKER,
+    LOOP,
+    STEM,
+    BoolArray,
+    Chain,
+    FloatArray,
+    Grounds,
+    crossing_chains,
+    whole_chain,
+)
 
 HELIX_SPREAD = 0.6
 
@@ -28,7 +40,7 @@ class FragmentSource(Protocol):
     def propose(
         self, loop: Loop, tokens: IntArray, rng: np.random.Generator, temperature: float, count: int
     ) -> Iterator[Proposal]:
-        """Proposals (residues, coords) of a closed loop, in the order in which to try them."""
+        """Proposals for a closed loop, in the order in which to try them."""
 
     def propose_linker(
         self, first: Pair, second: Pair, size: int, rng: np.random.Generator, temperature: float, count: int
@@ -53,6 +65,8 @@ class Builder:
         self.temperature, self.tries = temperature, tries
         self.helix = vary_helix(rng, HELIX_SPREAD * min(temperature, 1.0))
         self.coords: FloatArray = np.full((len(tokens), 3), np.nan)
+        self.kinds: IntArray = np.full(len(tokens), FILLED, dtype=np.int64)
+        self.misfit: FloatArray = np.full(len(tokens), np.nan)
         self.stems = rna.find_stems(partner)
         self.loops = find_loops(partner, breaks)
         self._stem_of = {(i, j): (i, j, n) for i, j, n in self.stems}
@@ -85,6 +99,7 @@ class Builder:
 
     def _seed_stem(self, stem: tuple[int, int, int]) -> None:
         self.coords[stem_residues(stem)] = self.helix.build(stem[2])
+        self.kinds[stem_residues(stem)] = STEM
 
     def _complete_stems(self, stems: Iterable[tuple[int, int, int]]) -> None:
         """Superpose ideal helices on stems of which at least three residues are placed."""
@@ -96,6 +111,7 @@ class Builder:
             ideal = self.helix.build(stem[2])
             moved = transform(ideal, *superpose(ideal[known], self.coords[residues[known]]))
             self.coords[residues[~known]] = moved[~known]
+            self.kinds[residues[~known]] = STEM
 
     def _walk(self, loop_indices: Iterable[int]) -> None:
         """Breadth-first over the loops that touch something placed, and over the exterior loop's linkers."""
@@ -140,7 +156,7 @@ class Builder:
     def _choose(self, proposals: Iterable[Proposal], loop: Loop | None) -> Proposal | None:
         """The proposal, moved onto what is placed, that clashes least (its loop and the stems it brings)."""
         best, lowest = None, np.inf
-        for residues, coords in proposals:
+        for residues, coords, cost in proposals:
             known = self.placed(residues)
             if known.sum() < 3:
                 continue
@@ -148,7 +164,7 @@ class Builder:
             misfit = np.sqrt(((moved[known] - self.coords[residues[known]]) ** 2).sum(-1).mean())
             clashes = self._clashes(residues, moved, known, loop)
             if clashes + 2 * misfit < lowest:
-                best, lowest = (residues, moved), clashes + 2 * misfit
+                best, lowest = Proposal(residues, moved, cost), clashes + 2 * misfit
             if clashes == 0 and misfit < 2.0:
                 break
         return best
@@ -172,9 +188,11 @@ class Builder:
         return total
 
     def _adopt(self, proposal: Proposal) -> None:
-        residues, coords = proposal
-        new = ~self.placed(residues)
-        self.coords[residues[new]] = coords[new]
+        new = ~self.placed(proposal.residues)
+        rows = proposal.residues[new]
+        self.coords[rows] = proposal.coords[new]
+        self.kinds[rows] = LINKER if np.isnan(proposal.misfit) else LOOP
+        self.misfit[rows] = proposal.misfit
 
     def _link_branches(self, loop: Loop, anchored: list[bool]) -> bool:
         """Place the missing stems of a loop one after the other, each linked to its placed neighbour.
@@ -248,7 +266,20 @@ def assemble(
     seed: int = 0,
     temperature: float = 1.0,
 ) -> FloatArray:
-    """Coordinates (L, 3) in Å, all finite, of an RNA with a given secondary structure.
+    """Coordinates (L, 3) in Å, all finite, of an RNA with a given secondary structure; see `build_model`."""
+    return build_model(sequence, partner, chains, fragments, fixed, seed, temperature)[0]
+
+
+def build_model(
+    sequence: str,
+    partner: IntArray,
+    chains: Sequence[Chain] | None = None,
+    fragments: FragmentSource | None = None,
+    fixed: FloatArray | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> tuple[FloatArray, Grounds]:
+    """Coordinates (L, 3) in Å, all finite, of an RNA with a given secondary structure, and what they rest on.
 
     Args:
         sequence: L letters, all chains one after the other.
@@ -281,7 +312,8 @@ def assemble(
         if kept.sum() < 3:  # too few to build around: built freely, then moved to them
             coords += (fixed[kept] - coords[kept]).mean(0)
         coords[kept] = fixed[kept]
-    return settle(coords, ~kept, breaks)
+    kinds = np.where(kept, CARRIED, builder.kinds)
+    return settle(coords, ~kept, breaks), Grounds(kinds=kinds, misfit=builder.misfit)
 
 
 def _fill_chains(coords: FloatArray, chains: Sequence[Chain], seed: int) -> FloatArray:

@@ -155,7 +155,7 @@ class FragmentLibrary:
         matches, costs = self._match(table, stems, loop, tokens)
         noisy = costs + temperature * rng.gumbel(size=len(costs)) if temperature > 0 else costs
         for row in np.argsort(noisy, kind="stable")[:count]:
-            yield matches[row].residues, matches[row].coords
+            yield Proposal(matches[row].residues, matches[row].coords, float(costs[row]))
 
     def propose_linker(
         self, first: Pair, second: Pair, size: int, rng: np.random.Generator, temperature: float, count: int
@@ -170,7 +170,7 @@ class FragmentLibrary:
             coords = self.chains[self.linkers.chain[row]].coords
             source = [r for enter, leave in self.linkers.stems[row] for r in (leave - 1, leave, enter + 1, enter)]
             query = [r for enter, leave in (first, second) for r in (leave - 1, leave, enter + 1, enter)]
-            yield np.array(query), coords[source]
+            yield Proposal(np.array(query), coords[source])
 
     def _match(
         self, table: RingTable, stems: list[Pair], loop: Loop, tokens: IntArray

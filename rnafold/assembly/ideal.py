@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,14 @@ from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues
 from rnafold.geometry import build_helix
 from rnafold.structure import FloatArray
 
-Proposal = tuple[IntArray, FloatArray]
+
+class Proposal(NamedTuple):
+    """Where residues (n,) of a loop could lie: coords (n, 3) in Å; `misfit` of the known loop, NaN without one."""
+
+    residues: IntArray
+    coords: FloatArray
+    misfit: float = np.nan
+
 
 # Mean virtual bond along unpaired residues, for the length of arcs. Source: rna.BOND_RANGE and rna.STEM_BOND.
 ARC_BOND = 5.6
@@ -68,7 +76,7 @@ class IdealFragments:
     def propose(
         self, loop: Loop, tokens: IntArray, rng: np.random.Generator, temperature: float, count: int
     ) -> Iterator[Proposal]:
-        """Yield `count` proposals (residues (n,), coords (n, 3)) for a closed loop, anchors included."""
+        """Yield `count` proposals for a closed loop, anchors included."""
         for _ in range(count if len(loop.branches) <= CIRCLE_BRANCHES else 0):
             if not loop.branches:
                 yield self._hairpin(loop)
@@ -92,7 +100,7 @@ class IdealFragments:
             bend = rng.normal() * (0.3 * temperature * np.sqrt(size) + 0.4 * attempt) + min(size, 4) * 0.15
             origin = 0.5 * (strand[1] + strand[2])
             coords[4:] = rotate(coords[4:], _random_axis(rng), bend, origin) + [0.0, 0.0, 0.8 * min(size, 6)]
-            yield residues, coords
+            yield Proposal(residues, coords)
 
     def _hairpin(self, loop: Loop) -> Proposal:
         strand, other = build_helix(2)
@@ -101,7 +109,7 @@ class IdealFragments:
         size = loop.sizes[0]
         arc = draw_arc(strand[1], other[1], size, np.array([0.0, 0.0, 1.0]))
         residues = np.array([i - 1, i, j + 1, j, *range(i + 1, i + 1 + size)])
-        return residues, np.vstack([strand, other, arc])
+        return Proposal(residues, np.vstack([strand, other, arc]))
 
     def _internal(self, loop: Loop, rng: np.random.Generator, temperature: float) -> Proposal:
         """The helix runs on through the matched residues as if they were paired; spare ones are left to arcs."""
@@ -119,7 +127,7 @@ class IdealFragments:
         tail = slice(head + 2, None)
         for points in (strand, other):
             points[tail] = rotate(points[tail], axis, bend, pivot)
-        return np.array(five + three), np.vstack([strand, other])
+        return Proposal(np.array(five + three), np.vstack([strand, other]))
 
     def _multiloop(self, loop: Loop, rng: np.random.Generator, temperature: float) -> Proposal:
         """Stems point outwards from a circle whose circumference holds the pairs and the linkers between them."""
@@ -143,7 +151,7 @@ class IdealFragments:
             )
             residues += anchor_residues(loop, branch)
             coords.append(rotate(points, np.array([-np.sin(at), np.cos(at), 0.0]), tilt, points[[0, 2]].mean(0)))
-        return np.array(residues), np.vstack(coords)
+        return Proposal(np.array(residues), np.vstack(coords))
 
 
 def _stem_end(axis: FloatArray, tangent: FloatArray, distance: float) -> FloatArray:

@@ -1,8 +1,9 @@
 """The jury: candidates judge each other. How alike a model is to the others tells more of it than its own features.
 
 A second learned figure (the same kind of model as the ranker) re-estimates the TM-score of each template and assembly
-candidate from the ranker's figure, the pairwise TM-scores and a look at each. Over the candidates of one target it
-agrees with the true one at r = 0.64, over all candidates at 0.86 (cross-validated on 400 later train chains).
+candidate from the ranker's figure, the pairwise TM-scores, a look at each and what its residues rest on. Over the
+candidates of one target it agrees with the true one at r = 0.64, over all candidates at 0.87 (cross-validated on 400
+later train chains).
 
 Source: the idea of consensus ranking is 3D-Jury's (Ginalski et al., Bioinformatics 19, 1015, 2003).
 """
@@ -16,14 +17,21 @@ from rnafold import rna
 from rnafold.assembly.settle import near_pairs
 from rnafold.scoring import tm_score
 from rnafold.structure import (
+    CARRIED,
+    FILLED,
+    LINKER,
+    LOOP,
+    STEM,
     BoolArray,
     Candidate,
     Chain,
     FloatArray,
+    Grounds,
     Pairing,
     crossing_chains,
     structure_from_points,
 )
+from rnafold.templates.ranker import longest_run
 
 IntArray = npt.NDArray[np.int64]
 
@@ -31,6 +39,21 @@ IntArray = npt.NDArray[np.int64]
 LIKENESS_RESIDUES = 100
 _POWER_STEPS = 20
 
+# What a candidate rests on (shares of residues), and the mean, greatest and least misfit of its loops.
+GROUND_NAMES = (
+    "carried",
+    "stems",
+    "loops",
+    "linkers",
+    "filled",
+    "longest_filled",
+    "longest_built",
+    "loop_misfit",
+    "worst_loop_misfit",
+    "best_loop_misfit",
+)
+# Misfit of a candidate without a loop of a known structure: about the mean of those with one.
+NO_LOOP_MISFIT = 2.0
 JURY_NAMES = (
     "expected_tm",
     "is_template",
@@ -68,6 +91,8 @@ JURY_NAMES = (
     "smallest_axis",
     "pair_entropy",
     "paired",
+    *GROUND_NAMES,
+    *(f"assemblies_{name}" for name in GROUND_NAMES),
 )
 # Likeness from which two candidates count as alike (0.45: the threshold of one Rfam family, Gong et al., Bioinformatics
 # 35, 4459, 2019) and, more loosely, as akin.
@@ -111,7 +136,9 @@ def measure_consensus(
         chains: no bond is looked at across their ends.
     """
     columns = [*_compare(candidates, likeness, pairing), *_survey(candidates, likeness)]
-    return np.concatenate([np.stack(columns, axis=1), _inspect(candidates, pairing, chains)], axis=1)
+    return np.concatenate(
+        [np.stack(columns, axis=1), _inspect(candidates, pairing, chains), _weigh_grounds(candidates)], axis=1
+    )
 
 
 def _compare(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> list[FloatArray]:
@@ -212,6 +239,29 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence
             ]
         )
     return np.array(rows, dtype=np.float64)
+
+
+def _weigh_grounds(candidates: Sequence[Candidate]) -> FloatArray:
+    """(P, features) in the order of GROUND_NAMES: of each candidate, then the mean of the assemblies (0 without)."""
+    own = np.array([_weigh(c.grounds, len(c.coords)) for c in candidates])
+    assemblies = own[[c.origin == "assembly" for c in candidates]]
+    mean = assemblies.mean(0) if len(assemblies) else np.zeros(len(GROUND_NAMES))
+    return np.concatenate([own, np.tile(mean, (len(candidates), 1))], axis=1)
+
+
+def _weigh(grounds: Grounds | None, length: int) -> list[float]:
+    """What one candidate of `length` residues rests on; without grounds as if nothing were known of it."""
+    kinds = np.full(length, FILLED) if grounds is None else grounds.kinds
+    misfit = np.zeros(0) if grounds is None else grounds.misfit[kinds == LOOP]
+    misfit = misfit if len(misfit) else np.array([NO_LOOP_MISFIT])
+    return [
+        *(float((kinds == kind).mean()) for kind in (CARRIED, STEM, LOOP, LINKER, FILLED)),
+        longest_run(kinds == FILLED) / length,
+        longest_run(kinds != CARRIED) / length,
+        float(misfit.mean()),
+        float(misfit.max()),
+        float(misfit.min()),
+    ]
 
 
 def _look_at(coords: FloatArray, bonded: BoolArray) -> list[float]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from rnafold.assembly.fill import separate
 from rnafold.features.secondary import predict_pairing
-from rnafold.structure import Candidate, Chain, FloatArray, Pairing, Target, whole_chain
+from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, Pairing, Target, whole_chain
 from rnafold.templates.complexes import Assignment, assign_chains, place_copies
 from rnafold.templates.library import Gate
 from rnafold.templates.single import Budget, alternate, build_assemblies, build_single
@@ -113,8 +113,9 @@ def _from_complex(
         partner[rows] = np.where(outside, inside, np.where(merged >= 0, merged + chain.start, -1))
     lost = np.flatnonzero(partner >= 0)
     partner[lost[partner[partner[lost]] != lost]] = -1
-    coords = build_hybrid(target.sequence, target.chains, carried, partner, sources.fragments(gate), seed)
-    return Candidate(coords=coords, origin="template", confidence=assignment.score, note=f"complex {assignment.code}")
+    coords, grounds = build_hybrid(target.sequence, target.chains, carried, partner, sources.fragments(gate), seed)
+    note = f"complex {assignment.code}"
+    return Candidate(coords=coords, origin="template", confidence=assignment.score, note=note, grounds=grounds)
 
 
 def _place_parts(
@@ -129,9 +130,14 @@ def _place_parts(
     rings = [place_copies(picked[sequence].coords, len(same), rng) for sequence, same in copies.items()]
     moved = separate([ring.reshape(-1, 3) for ring in rings], seed=seed + number)
     coords: FloatArray = np.zeros((target.length, 3))
-    for same, ring, points in zip(copies.values(), rings, moved):
+    kinds, misfit = np.full(target.length, FILLED), np.full(target.length, np.nan)
+    for (sequence, same), ring, points in zip(copies.items(), rings, moved):
+        grounds = picked[sequence].grounds
         for chain, part in zip(same, points.reshape(ring.shape)):
-            coords[chain.start : chain.stop] = part
+            rows = slice(chain.start, chain.stop)
+            coords[rows] = part
+            if grounds is not None:
+                kinds[rows], misfit[rows] = grounds.kinds, grounds.misfit
     share = sum(candidate.confidence * len(sequence) for sequence, candidate in picked.items()) / target.length
     origins = {candidate.origin for candidate in picked.values()}
     return Candidate(
@@ -140,4 +146,5 @@ def _place_parts(
         # Folded alone and set side by side: only about one chain's worth of residues can superpose.
         confidence=share / sum(len(same) for same in copies.values()) ** 0.5,
         note=", ".join(dict.fromkeys(candidate.note for candidate in picked.values())) + ", placed",
+        grounds=Grounds(kinds=kinds, misfit=misfit),
     )

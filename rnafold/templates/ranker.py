@@ -108,14 +108,14 @@ def _measure(
         float(np.log(library.chain_length[hit.chain] / length)),
         content / length,
         int((partner[first] == second).sum()) / max(1, predicted),
-        _longest(placed) / length,
-        _longest(~placed) / length,
+        longest_run(placed) / length,
+        longest_run(~placed) / length,
         hit.score - best,
         float(np.log(max(spread, 1.0) / (5.0 * max(len(points), 1) ** (1 / 3)))),
     ]
 
 
-def _longest(flags: npt.NDArray[np.bool_]) -> int:
+def longest_run(flags: npt.NDArray[np.bool_]) -> int:
     """Length of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))
@@ -248,8 +248,9 @@ def train_ranker(
     trained_before: datetime.date,
     seed: int = 0,
     num_trees: int = 300,
+    importance: FloatArray | None = None,
 ) -> Ranker:
-    """Fit the ranker. Each query weighs the same, however many hits it has.
+    """Fit the ranker. A query weighs the same however many hits it has.
 
     Args:
         features: (rows, F).
@@ -259,12 +260,13 @@ def train_ranker(
         trained_before: the date before which all structures used were released.
         seed: of the trees.
         num_trees: boosting rounds.
+        importance: (queries,) what each query weighs beside the others; None: all the same.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.linear_model import Ridge
 
     count = np.bincount(query)
-    weight = 1.0 / count[query]
+    weight = (1.0 if importance is None else importance[query]) / count[query]
     weight = weight / weight.mean()
     trees = HistGradientBoostingRegressor(
         max_depth=5,

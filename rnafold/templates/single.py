@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.assembly import assemble
+from rnafold.assembly import build_model
 from rnafold.features.pair_choice import choose_partners
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.structure import Candidate, Pairing, Target, whole_chain
@@ -121,9 +121,9 @@ def build_hybrids(
     for number, entry in enumerate(ranked):
         partner = pair_with_template(sequence, sources.library, entry.hit, pairing.partner, refold)
         carried = carry_coords(sources.library, entry.hit)
-        coords = build_hybrid(sequence, chains, carried, partner, fragments, seed + number)
+        coords, grounds = build_hybrid(sequence, chains, carried, partner, fragments, seed + number)
         name = sources.library.ids[int(sources.library.chain_entry[entry.hit.chain])]
-        yield Candidate(coords=coords, origin="template", confidence=entry.expected_tm, note=name)
+        yield Candidate(coords=coords, origin="template", confidence=entry.expected_tm, note=name, grounds=grounds)
 
 
 def assembly_confidence(length: int) -> float:
@@ -145,7 +145,7 @@ def build_assemblies(
     expected = assembly_confidence(target.length)
     structures = structures_to_assemble(target.sequence, pairing, sources, ranked, count)
     for number, (partner, name) in enumerate(structures):
-        coords = assemble(
+        coords, grounds = build_model(
             target.sequence,
             partner,
             target.chains,
@@ -154,4 +154,5 @@ def build_assemblies(
             temperature=1.0 if number else 0.0,
         )
         gain = INFORMED_GAIN if name.startswith("pairs of") else 0.0
-        yield Candidate(coords=coords, origin="assembly", confidence=expected + gain, note=f"{name}, seed {number}")
+        note = f"{name}, seed {number}"
+        yield Candidate(coords=coords, origin="assembly", confidence=expected + gain, note=note, grounds=grounds)

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold import rna
-from rnafold.assembly.build import FragmentSource, assemble
-from rnafold.structure import Chain, FloatArray
+from rnafold.assembly.build import FragmentSource, build_model
+from rnafold.assembly.settle import settle
+from rnafold.structure import Chain, FloatArray, Grounds, crossing_chains
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.search import Hit
 
@@ -90,12 +91,17 @@ def build_hybrid(
     fragments: FragmentSource | None,
     seed: int = 0,
     temperature: float = 0.0,
-) -> FloatArray:
-    """(L, 3) all finite: the carried atoms where they form runs, stems and loops of `partner` built around them."""
+) -> tuple[FloatArray, Grounds]:
+    """(L, 3) all finite: the carried atoms where they form runs, stems and loops of `partner` built around them.
+
+    Where the query lacks residues that the template has, two carried residues lie farther apart than a bond reaches;
+    so what was built is settled first, then the whole.
+    """
     fixed = drop_short_runs(carried)
     if np.isfinite(fixed).all(1).sum() < 4:
         fixed = carried if np.isfinite(carried).all(1).sum() >= 4 else np.full_like(carried, np.nan)
-    return assemble(sequence, partner, chains, fragments, fixed, seed, temperature)
+    coords, grounds = build_model(sequence, partner, chains, fragments, fixed, seed, temperature)
+    return settle(coords, np.ones(len(coords), dtype=np.bool_), crossing_chains(chains, len(coords))), grounds
 
 
 def pair_with_templates(

@@ -32,7 +32,7 @@ from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
-VERSION = 3
+VERSION = 4
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
 SHARE_OF_BEST, NUM_BEST = 0.5, 8
 SHARE_WITHOUT_TEMPLATES = 0.15
