@@ -132,7 +132,7 @@ def make_jury_rows(job: Job) -> Rows:
     coords = np.stack([candidate.coords for candidate in candidates])
     likeness = measure_likeness(list(coords))
     features = measure_consensus(candidates, likeness, pairing, target.chains)
-    light = tuple(replace(candidate, coords=candidate.coords[:0]) for candidate in candidates)
+    light = tuple(replace(candidate, coords=candidate.coords[:0], grounds=None) for candidate in candidates)
     return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("rnafold/templates"), help="folder for the two JSON files")
     parser.add_argument("--folds", type=Path, help="folder for the five folds' models, for data.start_models")
     parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"), help="choice of five to report on")
-    parser.add_argument("--queries", type=int, default=10_000, help="most queries (fewer for a quick trial)")
+    parser.add_argument("--queries", type=int, default=10_000, help="for a trial: every (entries / N)-th query")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     arguments = parser.parse_args()

@@ -117,7 +117,7 @@ class Template:
 
 
 # What a residue of a built model rests on: nothing known (an arc or a tail), a template, an ideal stem, a loop of a
-# known structure, or what joins two stems without one.
+# known structure (with the pairs next to it), or ideal geometry and linkers where no known loop is at hand.
 FILLED, CARRIED, STEM, LOOP, LINKER = range(5)
 
 

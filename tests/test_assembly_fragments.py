@@ -101,6 +101,19 @@ def test_a_model_tells_what_each_residue_rests_on() -> None:
     assert np.isnan(grounds.misfit[grounds.kinds != LOOP]).all()
 
 
+@pytest.mark.parametrize("places", [range(9, 13), range(35, 40), range(2), range(20, 60)])
+def test_only_residues_of_known_loops_have_a_misfit(places: range) -> None:
+    entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
+    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    sequence, text, _ = FOLDS["1AAA_A"]
+    fixed = np.full((76, 3), np.nan)
+    fixed[list(places)] = entry.references[0].c1[list(places)] + 200.0
+    for seed in range(3):
+        _, grounds = build_model(sequence, rna.parse_dot_bracket(text), fragments=fragments, fixed=fixed, seed=seed)
+        np.testing.assert_array_equal(np.isfinite(grounds.misfit), grounds.kinds == LOOP)
+        np.testing.assert_array_equal(grounds.kinds == CARRIED, np.isfinite(fixed[:, 0]))
+
+
 def test_what_was_fixed_counts_as_carried_and_ideal_loops_as_linkers() -> None:
     text = "((((....))))...((((....))))"
     sequence = "GGGGAAAACCCCAAAGGGGAAAACCCC"

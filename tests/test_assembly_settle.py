@@ -1,4 +1,4 @@
-"""Settling: clashes and bonds of built residues come into range, residues of a template stay where they are."""
+"""Settling: clashes and bonds of built residues come into range, residues that may not move stay where they are."""
 
 import numpy as np
 import pytest

@@ -124,6 +124,12 @@ def test_what_a_candidate_rests_on_by_hand() -> None:
     np.testing.assert_allclose(value["assemblies_filled"], 0.5)
 
 
+def test_without_an_assembly_nothing_is_known_of_the_assemblies() -> None:
+    value = _features_by_name([_candidate(0, "template", 0.5)], np.eye(1))
+    names = ("filled", "stems", "longest_built", "loop_misfit")
+    assert [value[f"assemblies_{name}"][0] for name in names] == [1.0, 0.0, 1.0, NO_LOOP_MISFIT]
+
+
 def test_the_step_between_two_chains_is_no_broken_bond() -> None:
     apart = np.arange(10)[:, None] * np.array([5.5, 0.0, 0.0]) + (np.arange(10) > 4)[:, None] * 50.0
     candidate = Candidate(coords=apart, origin="assembly", confidence=0.2)

@@ -301,6 +301,18 @@ def test_features_of_a_perfect_hit_by_hand(sources: Sources) -> None:
     assert value["log_length_ratio"] == 0.0
 
 
+def test_a_query_that_weighs_nothing_teaches_nothing() -> None:
+    features = np.random.default_rng(0).random(size=(400, 2))
+    query = np.arange(400) // 100
+    tm = np.where(query < 2, 0.2, 0.8)
+    date = datetime.date(2015, 1, 1)
+    heavy = np.array([1.0, 1.0, 0.0, 0.0])
+    only_low = train_ranker(features, tm, query, ("a", "b"), date, num_trees=5, importance=heavy)
+    np.testing.assert_allclose(only_low.predict(features), 0.2, atol=1e-6)
+    both = train_ranker(features, tm, query, ("a", "b"), date, num_trees=5)
+    np.testing.assert_allclose(both.predict(features).mean(), 0.5, atol=0.02)
+
+
 def test_a_hybrid_has_no_bond_broken_by_what_the_query_lacks(sources: Sources) -> None:
     sequence, text, _ = FOLDS["1AAA_A"]
     whole = sources.library.coords[sources.library.chain_rows(sources.library.ids.index("1AAA_A"))]

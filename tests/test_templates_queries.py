@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from template_examples import FOLDS, make_entry
 
+from rnafold.errors import InputError
 from rnafold.structure import Entry
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.queries import DOMAIN_WEIGHT, Query, cut_domains, select_queries
@@ -21,9 +22,11 @@ LONG = "GGGG" + "GGCACGCUGCCGAAAGGCAGCGUGCC" + "AA" + "GCCGGUAGACCUUCGGGUCUACCGG
 
 @pytest.fixture(scope="module")
 def entries() -> list[Entry]:
-    """Ten later chains, an early long and an early short one, a later one of a group that is there already."""
+    """Ten later chains, a short chain of one of their entries, early ones, a later one of a group that is there."""
     rows = [make_entry(f"{k}LAT_A", LONG, LONG_TEXT, f"201{k}-01-01", group=f"late {k}", seed=k) for k in range(10)]
     rows.append(make_entry("9DUP_A", LONG, LONG_TEXT, "2019-06-01", group="late 9"))
+    # Of the entry of a later chain, but another group: the entry's code alone hides it.
+    rows.append(make_entry("5LAT_B", HAIRPIN, HAIRPIN_TEXT, "2008-01-01", group="other"))
     rows.append(make_entry("1OLD_A", TRNA, TEXT, "2004-01-01", group="old"))
     rows.append(make_entry("1SML_A", HAIRPIN, HAIRPIN_TEXT, "2004-01-01", group="small"))
     rows.append(make_entry("1ANC_A", TRNA, TEXT, "1999-01-01", group="ancient"))
@@ -66,7 +69,9 @@ def test_a_query_sees_nothing_of_its_own_entry_group_or_later(queries: list[Quer
         expected = {
             e.target.target_id
             for e in entries
-            if (e.target.cutoff or datetime.date.max) < date and e.group != query.entry.group
+            if (e.target.cutoff or datetime.date.max) < date
+            and e.group != query.entry.group
+            and e.target.target_id[:4] != query.entry.target.target_id[:4]
         }
         assert seen == expected
 
@@ -104,7 +109,46 @@ def test_short_chains_and_parts_that_are_unresolved_give_no_domain() -> None:
     assert cut_domains(library, [replace(entry, references=(hidden,))], rng) == []
 
 
-def test_every_other_query_is_half_of_them(entries: list[Entry], queries: list[Query]) -> None:
+def test_every_other_query_of_each_kind_is_taken(entries: list[Entry], queries: list[Query]) -> None:
     half = select_queries(TemplateLibrary.from_entries(entries), entries, seed=0, step=2)
-    assert sum(q.common for q in half) == 5
-    assert select_queries(TemplateLibrary.from_entries(entries), [], seed=0) == []
+    for common, whole in ((True, True), (False, True), (False, False)):
+        everything, some = (
+            [q.entry.target.target_id for q in found if (q.common, q.whole) == (common, whole)]
+            for found in (queries, half)
+        )
+        assert some == everything[::2]
+
+
+def test_short_late_chains_are_mostly_the_jurys() -> None:
+    texts = [HAIRPIN_TEXT] * 60 + [LONG_TEXT] * 5
+    rows = [
+        make_entry(f"{k:04d}_A", LONG if text == LONG_TEXT else HAIRPIN, text, f"20{10 + k // 6}-01-01", group=f"g {k}")
+        for k, text in enumerate(texts)
+    ]
+    queries = select_queries(TemplateLibrary.from_entries(rows), rows, seed=0)
+    short = [q for q in queries if q.entry.target.sequence == HAIRPIN]
+    assert len(short) == 60 and 5 <= sum(q.common for q in short) <= 25
+    begins = [min(str(q.entry.target.cutoff) for q in queries if q.common and q.fold == fold) for fold in range(5)]
+    for query in short:
+        if not query.common:
+            assert query.fold == max((f for f in range(5) if begins[f] <= str(query.entry.target.cutoff)), default=0)
+
+
+def test_a_domain_without_a_group_is_in_its_chains_fold() -> None:
+    # Two chains of one date, on both sides of the border between the first two folds.
+    dates = ["2010-01-01", "2011-01-01", "2011-01-01", *(f"201{k}-01-01" for k in range(2, 9))]
+    turned = [LONG[k + 1 :] + LONG[: k + 1] for k in range(10)]
+    rows = [replace(make_entry(f"{k}LAT_A", turned[k], "." * 92, d), group="") for k, d in enumerate(dates)]
+    folded = make_entry("1LAT_A", LONG, LONG_TEXT, "2011-01-01")
+    rows[1] = replace(folded, group="")
+    queries = select_queries(TemplateLibrary.from_entries(rows), rows, seed=0)
+    (chain,) = [q for q in queries if q.entry.target.target_id == "1LAT_A"]
+    domains = [q for q in queries if not q.whole]
+    assert chain.fold == 0 and domains
+    assert {q.fold for q in domains} == {0}
+
+
+def test_too_few_late_chains_are_refused(entries: list[Entry]) -> None:
+    few = [entry for entry in entries if entry.target.target_id[0] in "012"]
+    with pytest.raises(InputError, match="found 3, expected at least 5"):
+        select_queries(TemplateLibrary.from_entries(few), few, seed=0)

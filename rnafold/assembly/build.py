@@ -88,13 +88,14 @@ class Builder:
                     continue
                 # Not joined to anything: a component of its own, moved beside the rest.
                 before = self.placed(np.arange(len(self.tokens)))
-                held = self.coords.copy()
+                held, kinds, misfit = self.coords.copy(), self.kinds.copy(), self.misfit.copy()
                 self.coords[:] = np.nan
                 self._seed_stem(stem)
                 self._walk(range(1, len(self.loops)))
                 new = self.placed(np.arange(len(self.tokens))) & ~before
                 moved = separate([held[before], self.coords[new]], gap=7.0, seed=int(self.rng.integers(2**31)))
                 self.coords[:] = held
+                self.kinds[before], self.misfit[before] = kinds[before], misfit[before]
                 self.coords[new] = moved[1]
 
     def _seed_stem(self, stem: tuple[int, int, int]) -> None:
@@ -313,7 +314,8 @@ def build_model(
             coords += (fixed[kept] - coords[kept]).mean(0)
         coords[kept] = fixed[kept]
     kinds = np.where(kept, CARRIED, builder.kinds)
-    return settle(coords, ~kept, breaks), Grounds(kinds=kinds, misfit=builder.misfit)
+    misfit = np.where(kept, np.nan, builder.misfit)
+    return settle(coords, ~kept, breaks), Grounds(kinds=kinds, misfit=misfit)
 
 
 def _fill_chains(coords: FloatArray, chains: Sequence[Chain], seed: int) -> FloatArray:

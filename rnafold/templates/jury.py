@@ -39,7 +39,7 @@ IntArray = npt.NDArray[np.int64]
 LIKENESS_RESIDUES = 100
 _POWER_STEPS = 20
 
-# What a candidate rests on (shares of residues), and the mean, greatest and least misfit of its loops.
+# What a candidate rests on (shares of residues), and the mean, greatest and least misfit of its residues in loops.
 GROUND_NAMES = (
     "carried",
     "stems",
@@ -52,7 +52,7 @@ GROUND_NAMES = (
     "worst_loop_misfit",
     "best_loop_misfit",
 )
-# Misfit of a candidate without a loop of a known structure: about the mean of those with one.
+# Misfit of a candidate without a loop of a known structure: above that of most, so that trees can tell it apart.
 NO_LOOP_MISFIT = 2.0
 JURY_NAMES = (
     "expected_tm",
@@ -217,7 +217,7 @@ def _quantile(likeness: FloatArray, columns: IntArray, at: float) -> FloatArray:
 
 
 def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence[Chain]) -> FloatArray:
-    """(P, features) from "pairs_formed" on: each candidate by itself, against the predicted pairs and real RNA."""
+    """(P, features) from "pairs_formed" to "paired": each candidate by itself, against predicted pairs and real RNA."""
     length = len(pairing.partner)
     first, second = np.nonzero(np.triu(pairing.probabilities, 1) > LEAST_PROBABILITY)
     probabilities = pairing.probabilities[first, second].astype(np.float64)
@@ -242,10 +242,14 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence
 
 
 def _weigh_grounds(candidates: Sequence[Candidate]) -> FloatArray:
-    """(P, features) in the order of GROUND_NAMES: of each candidate, then the mean of the assemblies (0 without)."""
+    """(P, features) in the order of GROUND_NAMES: of each candidate, then the mean of the assemblies.
+
+    Without an assembly, as if there were one of which nothing is known.
+    """
     own = np.array([_weigh(c.grounds, len(c.coords)) for c in candidates])
     assemblies = own[[c.origin == "assembly" for c in candidates]]
-    mean = assemblies.mean(0) if len(assemblies) else np.zeros(len(GROUND_NAMES))
+    length = len(candidates[0].coords)
+    mean = assemblies.mean(0) if len(assemblies) else np.array(_weigh(None, length))
     return np.concatenate([own, np.tile(mean, (len(candidates), 1))], axis=1)
 
 
