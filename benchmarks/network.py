@@ -30,7 +30,7 @@ from rnafold.slots import SlotsConfig, keep_formed, load_slots, pick_five
 from rnafold.solver import CandidateSolver
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels, load_folds
-from rnafold.templates.library import gate_for
+from rnafold.templates.library import gate_for_training
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.reading import load_sources
 from rnafold.training.dataset import FeatureSource
@@ -105,7 +105,7 @@ def measure(
     gate = solver.gate(target)
     if folds is not None:
         solver.sources.ranker, solver.sources.jury = folds.ranker_of(entry), folds.jury_of(entry)
-        gate = gate_for(target, groups=(entry.group,) if entry.group else ())
+        gate = gate_for_training(entry)
     began = time.monotonic()
     made = build_candidates(target, pairing, solver.sources, gate, seed=0)
     jury = solver.sources.usable_jury(gate)

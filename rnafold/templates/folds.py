@@ -40,7 +40,7 @@ class FoldModels:
         if entry.group in self.groups:
             return self.groups[entry.group]
         date = entry.target.cutoff or datetime.date.min
-        return max((fold for fold, begin in enumerate(self.begins) if begin <= date), default=0)
+        return fold_by_date(self.begins, date)
 
     def ranker_of(self, entry: Entry) -> Ranker:
         """The ranker for an entry; out of fold stands in for "trained before", so every gate lets it through."""
@@ -49,6 +49,11 @@ class FoldModels:
     def jury_of(self, entry: Entry) -> Ranker:
         """The jury for an entry, as `ranker_of`."""
         return replace(self.juries[self.fold_of(entry)], trained_before=datetime.date.min)
+
+
+def fold_by_date(begins: Sequence[datetime.date], date: datetime.date) -> int:
+    """The fold, of those with these first dates in order, that a date falls into; the first for an earlier date."""
+    return max((fold for fold, begin in enumerate(begins) if begin <= date), default=0)
 
 
 def save_folds(

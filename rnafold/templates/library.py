@@ -71,6 +71,11 @@ def gate_for(target: Target, before: datetime.date | None = None, groups: Collec
     return Gate(before=cutoff, codes=frozenset({entry_code(target.target_id)}), groups=frozenset(groups))
 
 
+def gate_for_training(entry: Entry) -> Gate:
+    """The gate of a training chain used as a target: `gate_for`, and nothing of its sequence group either."""
+    return gate_for(entry.target, groups=(entry.group,) if entry.group else ())
+
+
 class TemplateLibrary:
     """Known structures: residues of all entries one after the other, and a table of their chains.
 

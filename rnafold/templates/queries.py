@@ -16,7 +16,8 @@ from rnafold.assembly.loops import clean_pairing
 from rnafold.errors import InputError
 from rnafold.features.secondary import predict_pairing
 from rnafold.structure import Entry, Pairing, whole_chain
-from rnafold.templates.library import Gate, TemplateLibrary, entry_code
+from rnafold.templates.folds import fold_by_date
+from rnafold.templates.library import Gate, TemplateLibrary, gate_for_training
 
 FIRST_YEAR = 2010
 SHORTEST, SHORT, SHARE_OF_SHORT = 10, 30, 0.22
@@ -86,9 +87,7 @@ def select_queries(library: TemplateLibrary, entries: Sequence[Entry], seed: int
     known = {entry.group or entry.target.target_id: fold for entry, fold in zip(common, folds)}
 
     def fold_of(entry: Entry, chain_id: str) -> int:
-        return known.get(
-            entry.group or chain_id, max((f for f, begin in enumerate(begins) if begin <= _date(entry)), default=0)
-        )
+        return known.get(entry.group or chain_id, fold_by_date(begins, _date(entry)))
 
     jobs = [(entry, fold, True, True) for entry, fold in zip(common, folds)]
     jobs += [(entry, fold_of(entry, entry.target.target_id), True, False) for entry in more[::step]]
@@ -96,7 +95,14 @@ def select_queries(library: TemplateLibrary, entries: Sequence[Entry], seed: int
         (entry, fold_of(entry, entry.target.target_id.rpartition("_")[0]), False, False) for entry in domains[::step]
     ]
     return [
-        Query(entry=entry, pairing=_pair(entry, seed), gate=_gate(entry), fold=fold, whole=whole, common=shared)
+        Query(
+            entry=entry,
+            pairing=_pair(entry, seed),
+            gate=gate_for_training(entry),
+            fold=fold,
+            whole=whole,
+            common=shared,
+        )
         for entry, fold, whole, shared in tqdm(jobs, desc="base pairs", disable=None)
     ]
 
@@ -148,8 +154,3 @@ def _resolved(entry: Entry) -> float:
 
 def _pair(entry: Entry, seed: int) -> Pairing:
     return predict_pairing(entry.target.sequence, entry.target.chains, num_samples=NUM_SAMPLES, seed=seed)
-
-
-def _gate(entry: Entry) -> Gate:
-    groups = frozenset({entry.group} if entry.group else ())
-    return Gate(before=entry.target.cutoff, codes=frozenset({entry_code(entry.target.target_id)}), groups=groups)

@@ -24,7 +24,7 @@ from rnafold.slots import judge
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels
 from rnafold.templates.jury import measure_likeness
-from rnafold.templates.library import TemplateLibrary, gate_for
+from rnafold.templates.library import TemplateLibrary, gate_for_training
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.reading import load_models
@@ -161,7 +161,7 @@ class StartLibrary:
     def build_one(self, job: tuple[Entry, Pairing]) -> None:
         """Builds and rates the candidates of one entry and puts them into the cache."""
         entry, pairing = job
-        gate = gate_for(entry.target, groups=(entry.group,) if entry.group else ())
+        gate = gate_for_training(entry)
         self.sources.ranker, jury = self._models_of(entry)
         num_templates, num_assemblies = self.counts
         made = build_candidates(
