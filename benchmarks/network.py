@@ -18,16 +18,17 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from rnafold.config.settings import DataConfig
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
+from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, PlainNetwork
-from rnafold.model_card import Result, summarize_result, write_results
+from rnafold.model.weights import load_network
+from rnafold.prediction.slots import SlotsConfig, keep_formed, load_slots, pick_five
+from rnafold.prediction.solver import CandidateSolver
+from rnafold.report.model_card import Result, summarize_result, write_results
 from rnafold.scoring import score_target, tm_score
 from rnafold.scoring.measures import count_violations
-from rnafold.settings import DataConfig
-from rnafold.shipped import find_slots
-from rnafold.slots import SlotsConfig, keep_formed, load_slots, pick_five
-from rnafold.solver import CandidateSolver
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels, load_folds
 from rnafold.templates.library import gate_for_training
@@ -35,7 +36,6 @@ from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.reading import load_sources
 from rnafold.training.dataset import FeatureSource
 from rnafold.training.run import choose_entries
-from rnafold.weights import load_network
 
 FloatArray = npt.NDArray[np.float64]
 Network = PairNetwork | PlainNetwork

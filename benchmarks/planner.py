@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from rnafold.config.settings import resolve_config
 from rnafold.features.batch import Batch
-from rnafold.planner.memory import TraceStore, estimate_memory, largest_micro_batch, trace_key
-from rnafold.planner.records import TraceKey
-from rnafold.planner.trace import build_batch, record
-from rnafold.settings import resolve_config
+from rnafold.planner.memory.estimate import TraceStore, estimate_memory, largest_micro_batch, trace_key
+from rnafold.planner.memory.records import TraceKey
+from rnafold.planner.memory.trace import build_batch, record
 from rnafold.training.loop import Meter, Trainer
 from rnafold.training.schedule import TimeBudget
 

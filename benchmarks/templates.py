@@ -23,8 +23,8 @@ from tqdm import tqdm
 from rnafold import rna
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.secondary import predict_pairing
+from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
-from rnafold.slots import SlotsConfig, load_slots, pick_five
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for

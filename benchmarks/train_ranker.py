@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.secondary import fold_with_bonus
+from rnafold.prediction.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.scoring import tm_score
-from rnafold.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.structure import Candidate, Entry, whole_chain
 from rnafold.templates.folds import save_folds
 from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness

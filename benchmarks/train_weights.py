@@ -15,8 +15,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rnafold.model_card import write_card
-from rnafold.report.records import read_run
+from rnafold.files.run_folder import read_run
+from rnafold.report.model_card import write_card
 
 SEEDS = (0, 1, 2)
 HERE = Path(__file__).resolve().parent

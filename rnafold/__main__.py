@@ -2,7 +2,7 @@
 
 import sys
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

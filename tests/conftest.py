@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rnafold import geometry
+from rnafold.config.settings import Config, resolve_config
 from rnafold.features.build import Example, build_example
-from rnafold.settings import Config, resolve_config
 from rnafold.structure import Chain, Pairing, Target, structure_from_points
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"

@@ -94,7 +94,7 @@ def write_competition(folder: Path, part: int) -> bool:
     """
     folder.mkdir(parents=True)
     if not SHARED_DATA.is_dir():
-        from rnafold.demo import write_demo_data
+        from rnafold.data.demo import write_demo_data
 
         write_demo_data(folder, num_train=20, num_test=2)
         return False

@@ -10,24 +10,47 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "rnafold"
 FLOORS = {
     0: ["errors", "rna", "geometry"],
-    1: ["structure", "config", "building", "hardware", "run_config", "detection", "settings", "shipped"]
-    + ["encoder_config", "mounts"],
-    2: ["demo", "data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
+    1: [
+        "structure",
+        "config.strict_yaml",
+        "config.building",
+        "config.hardware",
+        "config.machine_use",
+        "config.detection",
+        "config.settings",
+        "files.shipped",
+    ]
+    + ["config.encoder", "files.mounts", "config", "files"],
+    2: ["data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
     + [
         "features.pair_choice",
         "scoring",
-        "scorecard",
-        "reliability",
+        "scoring.scorecard",
+        "scoring.reliability",
         "submission",
-        "judging",
-        "export",
-        "reproduction",
+        "scoring.files",
+        "report.export",
+        "config.reproduction",
     ],
-    3: ["templates", "assembly", "slots", "features.build", "features.batch"],
-    4: ["model", "losses", "folding", "weights"],
-    5: ["training", "predict", "solver", "prediction", "planner", "report", "kaggle", "experiments"]
-    + ["model_card", "card_text"],
-    6: ["cli", "cli_report", "cli_plan", "cli_kaggle", "cli_experiment", "walkthrough", "__main__", ""],
+    3: ["prediction.slots", "templates", "assembly", "features.build", "features.batch"],
+    4: ["model", "model.folding", "model.weights"],
+    5: [
+        "training",
+        "prediction",
+        "machine",
+        "files.metrics",
+        "files.run_folder",
+        "data.sampler",
+        "prediction.deadline",
+        "prediction.solver",
+        "prediction.run",
+        "planner",
+        "report",
+        "kaggle",
+        "experiments",
+    ]
+    + ["report.model_card", "report.card_text"],
+    6: ["cli", "cli.main", "cli.report", "cli.plan", "cli.kaggle", "cli.experiment", "cli.demo", "__main__", ""],
 }
 DOORS = {
     "pandas": ["data.competition", "submission"],
@@ -35,7 +58,7 @@ DOORS = {
     "sklearn": ["data.splits", "templates.ranker"],
     "accelerate": ["training.loop"],
     "plotly": ["report"],
-    "yaml": ["config"],
+    "yaml": ["config.strict_yaml"],
     "RNA": ["features.secondary"],
 }
 FIRST_TORCH_FLOOR = 3  # features.batch is the one module of floor 3 with torch
@@ -106,7 +129,7 @@ def test_model_and_scoring_know_nothing_of_training() -> None:
         if own.startswith("model"):
             assert not any(t.startswith(("rnafold.data", "rnafold.training")) for t in imports_of(path))
         if own.startswith("scoring"):
-            assert "rnafold.losses" not in imports_of(path)
+            assert "rnafold.model.losses" not in imports_of(path)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +138,7 @@ def test_model_and_scoring_know_nothing_of_training() -> None:
     ids=["check", "score", "quota"],
 )
 def test_commands_without_a_network_never_load_torch(arguments: list[str]) -> None:
-    code = f"import sys\nfrom rnafold.cli import main\nmain({arguments!r})\nsys.exit('torch' in sys.modules)"
+    code = f"import sys\nfrom rnafold.cli.main import main\nmain({arguments!r})\nsys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

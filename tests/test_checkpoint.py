@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rnafold.errors import InputError
+from rnafold.files.metrics import MetricsFile, read_metrics
 from rnafold.training.checkpoint import (
     Checkpoint,
     find_damage,
@@ -15,7 +16,6 @@ from rnafold.training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
-from rnafold.training.metrics import MetricsFile, read_metrics
 from rnafold.training.schedule import TimeBudget, rate_at
 
 

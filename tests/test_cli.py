@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rnafold.cli import build_parser, main
-from rnafold.demo import write_demo_data
+from rnafold.cli.main import build_parser, main
+from rnafold.data.demo import write_demo_data
 
 TINY = ["model.width=16", "model.attention_heads=2", "model.feed_forward=32", "model.layers=1", "model.pair_channels=8",
         "model.pair_updates=1", "train.epochs=1", "train.warmup_epochs=0", "data.cutoff=2022-01-01",

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rnafold import config
-from rnafold.config import (
+from rnafold.config import strict_yaml as config
+from rnafold.config.strict_yaml import (
     ConfigError,
     apply_overrides,
     build,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rnafold.detection import match_gpu
-from rnafold.hardware import BF16_CAPABILITY, load_gpus, parse_capability
+from rnafold.config.detection import match_gpu
+from rnafold.config.hardware import BF16_CAPABILITY, load_gpus, parse_capability
 
 CONFIGS = load_gpus()
 

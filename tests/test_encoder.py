@@ -10,15 +10,15 @@ from conftest import make_duplex
 from encoder_pieces import SMALL, embed_naively, random_tensors, write_encoder
 from safetensors.torch import save_file
 
-from rnafold.config import ConfigError, dump
+from rnafold.config.settings import LossConfig, ModelConfig, load_config, resolve_config
+from rnafold.config.strict_yaml import ConfigError, dump
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import crop_example
-from rnafold.losses import compute_losses
 from rnafold.model.encoder import encoder_of, load_trunk, rate_groups, see, thaw
+from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network, count_parameters
 from rnafold.model.ribonanza import RibonanzaNet, RibonanzaShape, read_shape
-from rnafold.settings import LossConfig, ModelConfig, load_config, resolve_config
 
 PUBLIC = RibonanzaShape(
     num_tokens=5,

@@ -10,24 +10,24 @@ from encoder_pieces import SMALL, random_tensors, write_encoder
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rnafold.cli import main
-from rnafold.demo import write_demo_data
+from rnafold.cli.main import main
+from rnafold.config.settings import Config, resolve_config
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
+from rnafold.files.mounts import file_sha256
 from rnafold.kaggle.inputs import find_weights
 from rnafold.model.network import build_network, count_parameters
-from rnafold.mounts import file_sha256
-from rnafold.planner.guard import RunGuard
-from rnafold.planner.memory import trace_key
-from rnafold.planner.records import PHASES
-from rnafold.planner.trace import record
-from rnafold.prediction import PredictOptions, build_solver
-from rnafold.settings import Config, resolve_config
+from rnafold.model.weights import choose_weights, load_network
+from rnafold.planner.memory.estimate import trace_key
+from rnafold.planner.memory.records import PHASES
+from rnafold.planner.memory.trace import record
+from rnafold.prediction.run import PredictOptions, build_solver
 from rnafold.training import comparison, loop
 from rnafold.training.evaluate import Evaluation
+from rnafold.training.guard import RunGuard
 from rnafold.training.loop import Trainer
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
-from rnafold.weights import choose_weights, load_network
 
 LAYER = "encoder.trunk.transformer_encoder"
 

@@ -9,8 +9,9 @@ from typing import TextIO
 import numpy as np
 import pytest
 
-from rnafold.cli import main
-from rnafold.demo import write_demo_data
+from rnafold.cli.main import main
+from rnafold.config.settings import resolve_config
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments import runs as runs_module
 from rnafold.experiments.results import RunResult, find_progress
@@ -27,7 +28,6 @@ from rnafold.experiments.statistics import (
     weigh_correlation,
 )
 from rnafold.experiments.table import find_markers, put_block
-from rnafold.settings import resolve_config
 from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.schedule import TimeBudget
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rnafold.data.mmcif import read_structure_file
 from rnafold.errors import InputError
-from rnafold.export import measure_agreement, write_mmcif, write_pdb
+from rnafold.report.export import measure_agreement, write_mmcif, write_pdb
 from rnafold.structure import Chain, Target, whole_chain
 
 WRITERS = {"pdb": (write_pdb, "pdb"), "mmcif": (write_mmcif, "cif")}

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from rnafold.config import ConfigError, build, config_directory, dump, list_names, parse_yaml
-from rnafold.hardware import (
+from rnafold.config.hardware import (
     GpuConfig,
     RunConfig,
     count_accumulation,
@@ -19,6 +18,7 @@ from rnafold.hardware import (
     load_gpus,
     parse_capability,
 )
+from rnafold.config.strict_yaml import ConfigError, build, config_directory, dump, list_names, parse_yaml
 
 NAMES = list_names("gpu")
 TABLE = Path(__file__).resolve().parents[1] / ".." / "shared" / "docs" / "gpu_table.json"

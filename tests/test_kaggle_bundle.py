@@ -12,7 +12,7 @@ import torch
 from kaggle_pieces import CHECKOUT, bundle_options, use_small_project_wheel, write_wheel
 from safetensors.torch import save_file
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 from rnafold.errors import InputError
 from rnafold.kaggle.bundle import Limits, build_bundle, check_bundle
 from rnafold.kaggle.secret_scan import find_secrets

@@ -11,12 +11,12 @@ import pytest
 import requests
 from kaggle_pieces import CHECKOUT, bundle_options, use_small_project_wheel
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 from rnafold.errors import InputError
 from rnafold.kaggle import client
 from rnafold.kaggle.bundle import build_bundle
 from rnafold.kaggle.staging import METADATA, StageOptions, read_metadata, read_notebook, set_parameters, stage_kernel
-from rnafold.planner.ledger import LedgerSession, read_sessions
+from rnafold.planner.quota.ledger import LedgerSession, read_sessions
 
 Answer = dict[str, Any] | int
 
@@ -326,7 +326,7 @@ def test_the_metadata_fields_are_those_that_the_client_knows() -> None:
 
 
 def test_the_quota_is_read_with_what_running_sessions_reserve(kaggle: FakeKaggle) -> None:
-    from rnafold.planner.quota import load_rules, read_kaggle_quota
+    from rnafold.planner.quota.rules import load_rules, read_kaggle_quota
 
     state = read_kaggle_quota(client.connect(), load_rules(), datetime.datetime.now(datetime.UTC))
     assert (state.total, state.used, state.reserved, state.left) == (30.0, 10.0, 1.0, 19.0)

@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rnafold.config import dump
-from rnafold.demo import write_demo_data
+from rnafold.config.settings import resolve_config
+from rnafold.config.strict_yaml import dump
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.kaggle.inputs import (
     copy_earlier_run,
@@ -17,7 +18,6 @@ from rnafold.kaggle.inputs import (
     find_weights,
     read_weights_description,
 )
-from rnafold.settings import resolve_config
 from rnafold.training.checkpoint import Checkpoint, save_checkpoint
 
 NEEDED = ("test_sequences", "sample_submission")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from rnafold.cli import main
-from rnafold.demo import write_demo_data
+from rnafold.cli.main import main
+from rnafold.config.hardware import load_gpu
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
-from rnafold.hardware import load_gpu
 from rnafold.kaggle import preflight
 from rnafold.kaggle.preflight import Card, Finding, Machine, Report
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnafold.config import dump
+from rnafold.config.settings import resolve_config
+from rnafold.config.strict_yaml import dump
+from rnafold.data.demo import write_demo_data
 from rnafold.data.files import CompetitionFiles
-from rnafold.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.kaggle import session as sessions
-from rnafold.kaggle import shards
 from rnafold.kaggle.session import PredictSession, TrainSession, check_run, choose_workers, run_predict, run_until
-from rnafold.kaggle.shards import ShardOutcome, Worker
-from rnafold.planner.ledger import LEDGER_FILE, LedgerSession, read_sessions
-from rnafold.settings import resolve_config
+from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
+from rnafold.prediction import shards
+from rnafold.prediction.shards import ShardOutcome, Worker
 from rnafold.submission import check_submission, list_defects
 from rnafold.training.checkpoint import Checkpoint, save_checkpoint
 

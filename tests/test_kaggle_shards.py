@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.demo import write_demo_data
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
-from rnafold.kaggle import shards
-from rnafold.kaggle.shards import ShardedPrediction, Worker, deal_targets
+from rnafold.prediction import shards
+from rnafold.prediction.shards import ShardedPrediction, Worker, deal_targets
 from rnafold.structure import Chain, Target
 from rnafold.submission import check_submission, list_defects, read_submission
 

@@ -15,11 +15,11 @@ import yaml
 from filelock import FileLock
 from safetensors.torch import save_file
 
+from rnafold.config.settings import resolve_config
+from rnafold.files.metrics import read_metrics
 from rnafold.kaggle.staging import FIELDS, read_metadata, read_notebook, read_parameters
 from rnafold.model.network import build_network
-from rnafold.settings import resolve_config
 from rnafold.submission import check_submission, list_defects, read_submission
-from rnafold.training.metrics import read_metrics
 
 KERNELS = emulation.CHECKOUT / "kernels"
 KINDS = ("train", "predict")

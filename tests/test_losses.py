@@ -8,8 +8,10 @@ import pytest
 import torch
 from conftest import make_duplex
 
+from rnafold.config.settings import LossConfig, TermConfig
 from rnafold.features.batch import Batch, collate
-from rnafold.losses import (
+from rnafold.model.heads import DISTOGRAM_BINS, distogram_bins, distogram_centres, tm_scale
+from rnafold.model.losses import (
     PHYSICS_TERMS,
     TERMS,
     compute_losses,
@@ -23,10 +25,8 @@ from rnafold.losses import (
     penalty,
     term_weight,
 )
-from rnafold.model.heads import DISTOGRAM_BINS, distogram_bins, distogram_centres, tm_scale
 from rnafold.model.network import Output
 from rnafold.scoring.tm import measure_d0
-from rnafold.settings import LossConfig, TermConfig
 
 CONFIG = LossConfig()
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnafold.card_text import choose_evaluations
-from rnafold.cli import build_parser, main
-from rnafold.config import dump
+from rnafold.cli.main import build_parser, main
+from rnafold.config.settings import Config, resolve_config
+from rnafold.config.strict_yaml import dump
 from rnafold.errors import InputError
 from rnafold.model.network import build_network, count_parameters
-from rnafold.model_card import Result, read_results, summarize_result, write_card, write_results
-from rnafold.settings import Config, resolve_config
+from rnafold.report.card_text import choose_evaluations
+from rnafold.report.model_card import Result, read_results, summarize_result, write_card, write_results
 from rnafold.training.checkpoint import save_tensors
 
 RESULTS = [

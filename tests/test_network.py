@@ -4,13 +4,13 @@ import pytest
 import torch
 from conftest import make_duplex
 
-from rnafold.config import build, load_named
+from rnafold.config.settings import LossConfig, ModelConfig
+from rnafold.config.strict_yaml import build, load_named
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import crop_example
-from rnafold.losses import compute_losses
 from rnafold.model.coordinates import settle
+from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network, count_parameters
-from rnafold.settings import LossConfig, ModelConfig
 
 
 def load(name: str) -> ModelConfig:

@@ -13,10 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafold.hardware import load_gpus
-from rnafold.planner import records
-from rnafold.planner.allocator import BLOCK, CachingAllocator, reserve
-from rnafold.planner.memory import (
+from rnafold.config.hardware import load_gpus
+from rnafold.config.settings import Config, resolve_config
+from rnafold.planner.memory import records
+from rnafold.planner.memory.allocator import BLOCK, CachingAllocator, reserve
+from rnafold.planner.memory.estimate import (
     TraceStore,
     choose_micro_batch,
     estimate_memory,
@@ -26,9 +27,8 @@ from rnafold.planner.memory import (
     memory_limit_gib,
     trace_key,
 )
-from rnafold.planner.records import DTYPES, PHASES, TAGS, Trace, TraceKey, load_trace
-from rnafold.planner.trace import SYMBOLIC_BATCH, record, split_count
-from rnafold.settings import Config, resolve_config
+from rnafold.planner.memory.records import DTYPES, PHASES, TAGS, Trace, TraceKey, load_trace
+from rnafold.planner.memory.trace import SYMBOLIC_BATCH, record, split_count
 
 ROOT = Path(__file__).resolve().parents[1]
 MIB = 2**20
@@ -278,7 +278,7 @@ def test_tracing_leaves_no_tensor_and_no_mode_behind() -> None:
 
 
 def test_the_worker_reports_its_failure(store: TraceStore) -> None:
-    from rnafold.planner.memory import PlannerError
+    from rnafold.planner.memory.estimate import PlannerError
 
     broken = TraceStore(store.folder / "x")
     key = trace_key(config_of("cpu"), 48)

@@ -12,17 +12,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from rnafold.cli import main
-from rnafold.demo import write_demo_data
+from rnafold.cli.main import main
+from rnafold.config.hardware import load_gpus
+from rnafold.config.settings import Config, resolve_config
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.features.batch import LENGTH_MULTIPLE as REAL_MULTIPLE
-from rnafold.hardware import load_gpus
-from rnafold.planner.guard import KERNEL_VARIABLE, RunGuard, bound_gib
-from rnafold.planner.hours import HoursModel, estimate_hours, first_builds
-from rnafold.planner.ledger import LedgerSession, read_sessions
-from rnafold.planner.load import LENGTH_MULTIPLE, TrainingLoad, assume_load, deal_epochs, pad, read_load
+from rnafold.files.metrics import read_metrics
 from rnafold.planner.matrix import build_matrix, format_matrix, list_impossible
-from rnafold.planner.measurements import (
+from rnafold.planner.memory.estimate import TraceStore, estimate_memory, trace_key
+from rnafold.planner.plan import Plan, Request, build_plan
+from rnafold.planner.quota.ledger import LedgerSession, read_sessions
+from rnafold.planner.quota.rules import QuotaState, load_rules
+from rnafold.planner.show import format_plan, plan_to_json
+from rnafold.planner.time.hours import HoursModel, estimate_hours, first_builds
+from rnafold.planner.time.load import LENGTH_MULTIPLE, TrainingLoad, assume_load, deal_epochs, pad, read_load
+from rnafold.planner.time.measurements import (
     Measurement,
     append_measurements,
     measurements_of_run,
@@ -30,13 +35,8 @@ from rnafold.planner.measurements import (
     read_measurements,
     settings_name,
 )
-from rnafold.planner.memory import TraceStore, estimate_memory, trace_key
-from rnafold.planner.plan import Plan, Request, build_plan
-from rnafold.planner.quota import QuotaState, load_rules
-from rnafold.planner.roofline import estimate_step, interpolate, rate_tflops
-from rnafold.planner.show import format_plan, plan_to_json
-from rnafold.settings import Config, resolve_config
-from rnafold.training.metrics import read_metrics
+from rnafold.planner.time.roofline import estimate_step, interpolate, rate_tflops
+from rnafold.training.guard import KERNEL_VARIABLE, RunGuard, bound_gib
 from rnafold.training.run import choose_entries, train_model
 
 SATURDAY = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
@@ -345,7 +345,7 @@ def test_a_cached_plan_needs_no_torch_and_less_than_a_second(tmp_path: Path, sto
     store.request([trace_key(config, n) for n in (16, 64)])
     store.wait()
     arguments = ["plan", "--gpu", "t4", "--model", "minimal", "--offline", "--cache", str(store.folder), "--set", *TINY]
-    code = f"import sys; from rnafold.cli import main; main({arguments!r}); sys.exit(int('torch' in sys.modules))"
+    code = f"import sys; from rnafold.cli.main import main; main({arguments!r}); sys.exit(int('torch' in sys.modules))"
     began = os.times()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False, env={**os.environ}
@@ -389,8 +389,8 @@ def test_training_leaves_plan_ledger_and_measurements(tmp_path: Path, store: Tra
 def test_what_cannot_fit_is_refused_before_any_data_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = demo_config(tmp_path, "train.memory_share=0.00001")
     monkeypatch.setattr(RunGuard, "is_trial", False)
-    monkeypatch.setattr("rnafold.planner.guard.bound_gib", lambda config: 99.0)
-    monkeypatch.setattr("rnafold.planner.guard.suggest_change", lambda *_: "--model smaller")
+    monkeypatch.setattr("rnafold.training.guard.bound_gib", lambda config: 99.0)
+    monkeypatch.setattr("rnafold.training.guard.suggest_change", lambda *_: "--model smaller")
     began = time.monotonic()
     with pytest.raises(InputError, match=r"nearest change that fits: --model smaller; --force starts it all the same"):
         train_model(config, tmp_path / "no such data", tmp_path / "run")
@@ -405,7 +405,7 @@ def test_a_kernel_without_hours_for_a_checkpoint_does_not_start(
 ) -> None:
     config = config_of("t4", f"data.cache={tmp_path / 'cache'}")
     monkeypatch.setenv(KERNEL_VARIABLE, "Batch")
-    monkeypatch.setattr("rnafold.planner.guard.TraceStore", lambda folder: store)
+    monkeypatch.setattr("rnafold.training.guard.TraceStore", lambda folder: store)
     now = datetime.datetime.now(datetime.UTC)
     start = max(now - datetime.timedelta(hours=29.99), now - datetime.timedelta(days=6))
     ledger = tmp_path / "runs" / "ledger.jsonl"
@@ -428,7 +428,7 @@ def test_a_kernel_without_hours_for_a_checkpoint_does_not_start(
 
 
 def guard_used(ledger: Path) -> float:
-    from rnafold.planner.quota import state_of_ledger
+    from rnafold.planner.quota.rules import state_of_ledger
 
     return state_of_ledger(read_sessions(ledger), RULES, datetime.datetime.now(datetime.UTC)).used
 
@@ -449,7 +449,7 @@ def test_the_cheap_bound_is_above_the_traced_activations(store: TraceStore) -> N
 
 
 def test_calibration_measures_every_length_and_part(tmp_path: Path) -> None:
-    from rnafold.planner.calibrate import calibrate
+    from rnafold.training.calibrate import calibrate
 
     write_demo_data(tmp_path / "data", num_train=12, num_test=2)
     torch.manual_seed(0)

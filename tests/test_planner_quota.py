@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 from rnafold.errors import ConfigError, InputError
-from rnafold.planner.ledger import LedgerSession, Session, append_record, read_records, read_sessions
-from rnafold.planner.quota import (
+from rnafold.planner.quota.ledger import LedgerSession, Session, append_record, read_records, read_sessions
+from rnafold.planner.quota.rules import (
     QuotaState,
     count_runs,
     current_state,
@@ -333,7 +333,7 @@ def test_quota_prints_used_left_and_each_run(tmp_path: Path, capsys: pytest.Capt
 
 def test_quota_needs_no_torch_and_is_quick(tmp_path: Path) -> None:
     code = (
-        "import sys; from rnafold.cli import main; "
+        "import sys; from rnafold.cli.main import main; "
         f"main(['quota', '--offline', '--ledger', {str(tmp_path / 'x.jsonl')!r}]); "
         "sys.exit(int('torch' in sys.modules))"
     )

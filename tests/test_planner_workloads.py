@@ -6,18 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafold.cli import main
-from rnafold.config import list_names
+from rnafold.cli.main import main
+from rnafold.config.hardware import load_gpus
+from rnafold.config.strict_yaml import list_names
 from rnafold.errors import ConfigError
-from rnafold.hardware import load_gpus
-from rnafold.planner.formulas import evaluate
-from rnafold.planner.workloads import (
-    evaluate_workload,
-    gpu_facts,
-    load_workload,
-    plan_workload,
-    read_settings,
-)
+from rnafold.planner.workloads.formulas import evaluate
+from rnafold.planner.workloads.plan import evaluate_workload, gpu_facts, load_workload, plan_workload, read_settings
 
 GPUS = load_gpus()
 

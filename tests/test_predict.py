@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from conftest import make_duplex
 
+from rnafold.config.settings import resolve_config
 from rnafold.data.competition import read_targets
-from rnafold.demo import write_demo_data
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
-from rnafold.folding import fold_example, join_chunks
+from rnafold.model.folding import fold_example, join_chunks
 from rnafold.model.network import build_network
-from rnafold.predict import build_fallback, match_targets, run_targets
-from rnafold.settings import resolve_config
+from rnafold.prediction.deadline import build_fallback, match_targets, run_targets
 from rnafold.structure import Candidate
 from rnafold.submission import check_submission, find_records, list_defects, read_sample, read_submission, records_path
 

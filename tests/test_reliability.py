@@ -5,7 +5,7 @@ import json
 import pytest
 
 from rnafold.errors import InputError
-from rnafold.reliability import (
+from rnafold.scoring.reliability import (
     Pair,
     build_reliability_json,
     format_reliability,

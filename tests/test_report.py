@@ -11,12 +11,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 from rnafold.data.mmcif import read_structure_file
 from rnafold.errors import InputError
+from rnafold.files.run_folder import read_run, thin_curve
 from rnafold.report import write_report
 from rnafold.report.curves import describe_change
-from rnafold.report.records import read_run, thin_curve
 from rnafold.report.sections import write_plan
 from rnafold.report.structures import (
     TargetResult,

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from rnafold.cli import build_parser
+from rnafold.cli.main import build_parser
+from rnafold.config.reproduction import derive_choices, format_train_command, format_value
+from rnafold.config.settings import resolve_config
 from rnafold.errors import InputError
-from rnafold.reproduction import derive_choices, format_train_command, format_value
-from rnafold.settings import resolve_config
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafold.training.sampler import plan_epoch
+from rnafold.data.sampler import plan_epoch
 
 
 def indices(windows: list) -> list[int]:

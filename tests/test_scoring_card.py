@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnafold.errors import InputError
-from rnafold.scorecard import (
+from rnafold.scoring.scorecard import (
     bootstrap_interval,
     build_comparison_json,
     build_json,

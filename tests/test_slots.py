@@ -11,7 +11,7 @@ from template_examples import FOLDS, make_target
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.errors import ConfigError
-from rnafold.slots import (
+from rnafold.prediction.slots import (
     Band,
     Quality,
     SlotsConfig,

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from rnafold import solver as solver_module
-from rnafold.cli import main
+from rnafold.cli.main import main
+from rnafold.config.settings import DataConfig, resolve_config
 from rnafold.data.competition import read_entries
-from rnafold.demo import write_demo_data
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.features.secondary import predict_pairing
+from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, build_network
-from rnafold.settings import DataConfig, resolve_config
-from rnafold.shipped import find_slots
-from rnafold.slots import load_slots
-from rnafold.solver import CandidateSolver, turns_stems
+from rnafold.prediction import solver as solver_module
+from rnafold.prediction.slots import load_slots
+from rnafold.prediction.solver import CandidateSolver, turns_stems
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.cli import main
+from rnafold.cli.main import main
 from rnafold.errors import InputError
 from rnafold.structure import Candidate
 from rnafold.submission import COLUMNS, find_records, read_records, records_path, write_records

@@ -10,7 +10,7 @@ from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
-from rnafold.slots import judge, pick_five
+from rnafold.prediction.slots import judge, pick_five
 from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds
 from rnafold.templates.jury import JURY_NAMES, NO_LOOP_MISFIT, measure_consensus, measure_likeness
 from rnafold.templates.ranker import Ranker, train_ranker

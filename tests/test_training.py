@@ -11,13 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rnafold.demo import write_demo_data
+from rnafold.config.settings import Config, load_config, resolve_config
+from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
+from rnafold.files.metrics import read_metrics
 from rnafold.model.network import PairNetwork
-from rnafold.settings import Config, load_config, resolve_config
 from rnafold.training import loop
 from rnafold.training.loop import Trainer
-from rnafold.training.metrics import read_metrics
 from rnafold.training.run import choose_entries, train_model
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rnafold.settings import resolve_config
+from rnafold.config.settings import resolve_config
 from rnafold.structure import Entry, Structure, Target, whole_chain
 from rnafold.training import run
 from rnafold.training.dataset import FeatureSource

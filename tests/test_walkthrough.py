@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from rnafold import walkthrough
-from rnafold.cli import build_parser, main
+from rnafold.cli import demo as walkthrough
+from rnafold.cli.main import build_parser, main
 
 ROOT = Path(__file__).resolve().parents[1]
 

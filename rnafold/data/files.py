@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnafold.errors import InputError
-from rnafold.mounts import walk_files
+from rnafold.files.mounts import walk_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

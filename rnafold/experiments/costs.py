@@ -7,13 +7,13 @@ from typing import Final
 
 from rnafold.experiments.results import find_progress, measure_hours
 from rnafold.experiments.spec import PlannedRun
-from rnafold.planner.guard import RunGuard, gpu_name
-from rnafold.planner.load import read_load
-from rnafold.planner.measurements import read_measurements
-from rnafold.planner.memory import TraceStore
+from rnafold.planner.memory.estimate import TraceStore
 from rnafold.planner.plan import Request, build_plan
-from rnafold.planner.quota import load_rules
+from rnafold.planner.quota.rules import load_rules
 from rnafold.planner.show import format_hours
+from rnafold.planner.time.load import read_load
+from rnafold.planner.time.measurements import read_measurements
+from rnafold.training.guard import RunGuard, gpu_name
 
 PLANNED: Final = "the planner"
 MEASURED: Final = "finished runs of the same variant"

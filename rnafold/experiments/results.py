@@ -7,12 +7,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from rnafold.config import to_mapping
+from rnafold.config.settings import load_config
+from rnafold.config.strict_yaml import to_mapping
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments.spec import PlannedRun
-from rnafold.settings import load_config
+from rnafold.files.metrics import read_metrics
 from rnafold.training.checkpoint import LATEST, STATE
-from rnafold.training.metrics import read_metrics
 
 Progress = Literal["new", "partial", "finished", "not_finite"]
 # What a run's state calls an end after which nothing is left to do.

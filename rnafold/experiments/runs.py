@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rnafold import machine
 from rnafold.errors import InputError
 from rnafold.experiments.costs import describe_rest
 from rnafold.experiments.results import find_progress, read_preparation_seconds, read_state
 from rnafold.experiments.spec import PlannedRun
-from rnafold.training import machine
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
 

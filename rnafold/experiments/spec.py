@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from rnafold.config import build, load_yaml
+from rnafold.config.settings import Config, resolve_config
+from rnafold.config.strict_yaml import build, load_yaml
 from rnafold.errors import ConfigError
-from rnafold.settings import Config, resolve_config
 
 Measure = Literal["tm_score", "gain_over_start", "expected_tm_r", "residues_per_second"]
 Scalar = bool | int | float | str | None

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.files.mounts import hash_file
 from rnafold.kaggle import wheels
 from rnafold.kaggle.inputs import read_weights_description
 from rnafold.kaggle.secret_scan import find_secrets
 from rnafold.kaggle.staging import PLACEHOLDER
-from rnafold.mounts import hash_file
-from rnafold.weights import find_shipped_weights
+from rnafold.model.weights import find_shipped_weights
 
 MANIFEST: Final = "manifest.json"
 METADATA: Final = "dataset-metadata.json"

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.kaggle.staging import StagedKernel
-from rnafold.planner.ledger import append_record, read_records
+from rnafold.planner.quota.ledger import append_record, read_records
 
 # A session is ended by Kaggle itself this long after the hours that the notebook was given.
 TIMEOUT_MARGIN_HOURS: Final = 0.25

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles, find_competition_files
 from rnafold.errors import InputError
-from rnafold.settings import load_config
 from rnafold.training.checkpoint import find_damage
 
 # The longest header that a safetensors file may have. Source: the format's own limit of 100 MB.

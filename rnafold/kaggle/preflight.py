@@ -15,12 +15,12 @@ from typing import Final, Literal
 import torch
 from packaging.requirements import Requirement
 
+from rnafold.config.detection import match_gpu
+from rnafold.config.hardware import GpuConfig, HardwareConfig, load_gpu, load_gpus, parse_capability
 from rnafold.data.competition import read_targets
-from rnafold.detection import match_gpu
 from rnafold.errors import InputError
-from rnafold.hardware import GpuConfig, HardwareConfig, load_gpu, load_gpus, parse_capability
 from rnafold.kaggle.inputs import find_competition
-from rnafold.predict import match_targets
+from rnafold.prediction.deadline import match_targets
 from rnafold.submission import read_sample
 
 GIB: Final = 2**30

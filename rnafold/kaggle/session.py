@@ -21,18 +21,18 @@ from typing import IO, Any
 
 import torch
 
+from rnafold.config.hardware import load_gpu
+from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles
 from rnafold.errors import InputError
-from rnafold.hardware import load_gpu
+from rnafold.files.metrics import read_metrics
 from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
-from rnafold.kaggle.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
-from rnafold.planner.guard import KERNEL_VARIABLE
-from rnafold.planner.ledger import LEDGER_FILE, LedgerSession, read_sessions
-from rnafold.settings import load_config
+from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
+from rnafold.prediction.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
 from rnafold.submission import check_submission, format_findings, list_defects
 from rnafold.training.checkpoint import find_damage, write_atomically
-from rnafold.training.metrics import read_metrics
+from rnafold.training.guard import KERNEL_VARIABLE
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]

@@ -16,11 +16,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from rnafold.encoder_config import EncoderConfig
+from rnafold.config.encoder import EncoderConfig
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch
+from rnafold.files.mounts import file_sha256, find_mounted
 from rnafold.model.ribonanza import PAD_TOKEN, PARTS, RibonanzaNet, RibonanzaShape, read_shape
-from rnafold.mounts import file_sha256, find_mounted
 
 # What training scripts put around a state dict, and in front of its names.
 WRAPPERS, PREFIXES = ("model", "state_dict"), ("module.", "model.")

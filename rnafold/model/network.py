@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rnafold.config.settings import ModelConfig
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers
@@ -18,7 +19,6 @@ from rnafold.model.encoder import Embeddings, MountedEncoder
 from rnafold.model.heads import Judge, PairHeads, measure_agreement
 from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
-from rnafold.settings import ModelConfig
 
 NUM_CHAIN_ROWS = 17
 

@@ -4,9 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from rnafold.config import list_names
-from rnafold.errors import ConfigError
-from rnafold.hardware import (
+from rnafold.config.hardware import (
     BF16_CAPABILITY,
     COMPILE_CAPABILITY,
     FLASH_CAPABILITY,
@@ -14,12 +12,14 @@ from rnafold.hardware import (
     load_gpus,
     parse_capability,
 )
-from rnafold.planner.load import TrainingLoad
-from rnafold.planner.measurements import Measurement
-from rnafold.planner.memory import TraceStore
+from rnafold.config.settings import Config, resolve_config
+from rnafold.config.strict_yaml import list_names
+from rnafold.errors import ConfigError
+from rnafold.planner.memory.estimate import TraceStore
 from rnafold.planner.plan import Request, build_plan, needed_traces
-from rnafold.planner.quota import QuotaRules
-from rnafold.settings import Config, resolve_config
+from rnafold.planner.quota.rules import QuotaRules
+from rnafold.planner.time.load import TrainingLoad
+from rnafold.planner.time.measurements import Measurement
 
 Verdict = Literal["recommended", "possible", "will not fit"]
 

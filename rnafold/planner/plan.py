@@ -4,12 +4,11 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from rnafold.config.hardware import load_gpus
+from rnafold.config.machine_use import count_accumulation
+from rnafold.config.settings import Config, resolve_config
 from rnafold.errors import ConfigError
-from rnafold.hardware import load_gpus
-from rnafold.planner.hours import HoursEstimate, HoursModel, estimate_hours
-from rnafold.planner.load import TrainingLoad, deal_epochs, pad
-from rnafold.planner.measurements import Measurement
-from rnafold.planner.memory import (
+from rnafold.planner.memory.estimate import (
     MemoryEstimate,
     TraceStore,
     choose_micro_batch,
@@ -17,10 +16,11 @@ from rnafold.planner.memory import (
     largest_micro_batch,
     trace_key,
 )
-from rnafold.planner.quota import PlannedSession, QuotaRules, QuotaState, count_runs, cut_sessions, schedule_runs
-from rnafold.planner.records import TraceKey
-from rnafold.run_config import count_accumulation
-from rnafold.settings import Config, resolve_config
+from rnafold.planner.memory.records import TraceKey
+from rnafold.planner.quota.rules import PlannedSession, QuotaRules, QuotaState, count_runs, cut_sessions, schedule_runs
+from rnafold.planner.time.hours import HoursEstimate, HoursModel, estimate_hours
+from rnafold.planner.time.load import TrainingLoad, deal_epochs, pad
+from rnafold.planner.time.measurements import Measurement
 
 # Micro batches beyond this are not looked for.
 MOST_MICRO_BATCH = 256

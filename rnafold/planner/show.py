@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from rnafold.planner.plan import Choice, Plan
-from rnafold.planner.quota import PlannedSession, state_to_json
+from rnafold.planner.quota.rules import PlannedSession, state_to_json
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from rnafold.report.records import RunRecord, look_up, read_curve, read_number, thin_curve
+from rnafold.files.run_folder import RunRecord, look_up, read_curve, read_number, thin_curve
 from rnafold.structure import FloatArray
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; "var(--..)" is filled in from the page's style.

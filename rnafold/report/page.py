@@ -8,9 +8,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from rnafold.files.run_folder import read_run
 from rnafold.report import sections
 from rnafold.report.curves import PREDICTION_COLORS, Figure
-from rnafold.report.records import read_run
 from rnafold.report.reliability import write_reliability
 from rnafold.report.script import SCRIPT
 from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality

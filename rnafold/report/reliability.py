@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from rnafold.reliability import Pair, Reliability, measure_reliability, pair_scores
 from rnafold.report.curves import BLUE, GREEN, ORANGE, PURPLE, SOFT, Figure
 from rnafold.report.sections import Section, write_grid, write_section
+from rnafold.scoring.reliability import Pair, Reliability, measure_reliability, pair_scores
 from rnafold.structure import Score
 from rnafold.submission import PredictionRecord
 

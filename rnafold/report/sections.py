@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from rnafold import __version__
+from rnafold.files.run_folder import RunRecord, look_up, read_curve, read_number
 from rnafold.report.curves import (
     PREDICTION_COLORS,
     Figure,
@@ -18,9 +19,8 @@ from rnafold.report.curves import (
     draw_validation,
     format_number,
 )
-from rnafold.report.records import RunRecord, look_up, read_curve, read_number
 from rnafold.report.structures import Quality, TargetResult
-from rnafold.scorecard import average_scores, bootstrap_interval
+from rnafold.scoring.scorecard import average_scores, bootstrap_interval
 
 Section = tuple[str, list[Figure]]
 _PACKAGES: Final = ("torch", "accelerate", "numpy", "pandas", "biopython", "scikit-learn", "plotly", "viennarna")

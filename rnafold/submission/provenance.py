@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
-from rnafold.mounts import hash_file
+from rnafold.files.mounts import hash_file
 from rnafold.structure import Candidate
 from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample, write_text_atomically
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rnafold.errors import InputError
-from rnafold.mounts import hash_file
+from rnafold.files.mounts import hash_file
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from rnafold.config.settings import Config
 from rnafold.errors import InputError
 from rnafold.features.build import Example
-from rnafold.mounts import file_sha256, find_mounted
-from rnafold.settings import Config
+from rnafold.files.mounts import file_sha256, find_mounted
+from rnafold.model.weights import load_network, read_model_config
 from rnafold.structure import Entry
 from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation, evaluate
 from rnafold.training.loop import WEIGHTS_FILE
 from rnafold.training.schedule import TimeBudget
-from rnafold.weights import load_network, read_model_config
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from torch.utils.data import Dataset
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
+from rnafold.config.settings import DataConfig
 from rnafold.features.build import Example, Others, build_example, crop_example
 from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
-from rnafold.settings import DataConfig
 from rnafold.structure import Entry, Pairing, Structure, Target
 from rnafold.training.starts import Starts
 

@@ -9,8 +9,8 @@ import torch
 
 from rnafold.features.batch import collate
 from rnafold.features.build import Example
-from rnafold.folding import fold_example
-from rnafold.losses import PHYSICS_TERMS, measure_physics
+from rnafold.model.folding import fold_example
+from rnafold.model.losses import PHYSICS_TERMS, measure_physics
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.scoring import score_target
 from rnafold.structure import Entry

@@ -23,20 +23,21 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from rnafold import machine
+from rnafold.config.machine_use import count_accumulation, learning_rate
+from rnafold.config.settings import Config
+from rnafold.data.sampler import Window, plan_epoch
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch, collate, padded_length
 from rnafold.features.build import Example
-from rnafold.losses import TERMS, compute_losses
+from rnafold.files.metrics import MetricsFile
 from rnafold.model.encoder import describe_encoder, rate_groups, require_encoder, thaw
+from rnafold.model.losses import TERMS, compute_losses
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network, count_parameters
-from rnafold.run_config import count_accumulation, learning_rate
-from rnafold.settings import Config
 from rnafold.structure import Entry
-from rnafold.training import checkpoint, machine
+from rnafold.training import checkpoint
 from rnafold.training.dataset import TrainingExamples
 from rnafold.training.evaluate import Evaluation, evaluate
-from rnafold.training.metrics import MetricsFile
-from rnafold.training.sampler import Window, plan_epoch
 from rnafold.training.schedule import TimeBudget, rate_at
 
 log = logging.getLogger(__name__)

@@ -12,21 +12,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rnafold import __version__
-from rnafold.config import dump
+from rnafold import __version__, machine
+from rnafold.config.machine_use import count_accumulation, describe_learning_rates
+from rnafold.config.settings import Config, DataConfig, ModelConfig, load_config
+from rnafold.config.strict_yaml import dump
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
 from rnafold.errors import InputError
 from rnafold.features.build import Others
-from rnafold.planner.guard import RunGuard
-from rnafold.planner.load import load_of_targets
+from rnafold.files.metrics import read_metrics
+from rnafold.planner.time.load import load_of_targets
 from rnafold.report import write_report
-from rnafold.run_config import count_accumulation, describe_learning_rates
-from rnafold.settings import Config, DataConfig, ModelConfig, load_config
 from rnafold.structure import Entry
 from rnafold.templates.folds import load_folds
-from rnafold.training import machine
 from rnafold.training.checkpoint import write_atomically
 from rnafold.training.comparison import check_comparison, judge_encoder
 from rnafold.training.dataset import (
@@ -37,8 +36,8 @@ from rnafold.training.dataset import (
     prediction_example,
 )
 from rnafold.training.evaluate import average_baselines, score_baselines
+from rnafold.training.guard import RunGuard
 from rnafold.training.loop import Trainer, TrainState
-from rnafold.training.metrics import read_metrics
 from rnafold.training.schedule import TimeBudget
 from rnafold.training.starts import StartLibrary
 

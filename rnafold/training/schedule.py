@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 
-from rnafold.settings import TrainConfig
+from rnafold.config.settings import TrainConfig
 
 
 def rate_at(step: int, steps_per_epoch: int, peak: float, train: TrainConfig) -> float:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from rnafold.features.build import Others, choose_others
 from rnafold.features.cache import digest, load_arrays, save_arrays
-from rnafold.slots import judge
+from rnafold.prediction.slots import judge
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels
 from rnafold.templates.jury import measure_likeness

@@ -1,0 +1,1 @@
+"""Files of the kit's own: mounts, what ships, metrics, run folders."""

@@ -1,0 +1,126 @@
+"""Network weights as one safetensors file that says itself which network it is for.
+
+Weights of a network with a pretrained encoder name the encoder's file with its sha256, and whether the encoder was
+accepted: whether it beat the network without it on the validation targets (rnafold.training.comparison).
+"""
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rnafold.config.building import build
+from rnafold.config.settings import ModelConfig
+from rnafold.errors import ConfigError, InputError
+from rnafold.files.mounts import file_sha256, find_mounted
+from rnafold.files.shipped import find_shipped_weights
+from rnafold.model.encoder import require_encoder
+from rnafold.model.network import PairNetwork, PlainNetwork, build_network
+
+__all__ = ["choose_weights", "find_shipped_weights", "load_network", "read_model_config"]
+
+log = logging.getLogger(__name__)
+
+
+def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork | PlainNetwork:
+    """The network of a weights file (best.safetensors of a run, or shipped weights), in evaluation mode.
+
+    A pretrained encoder is read from its own file, which is looked for beside the weights too.
+
+    Raises:
+        InputError: no such file, no safetensors file, one that this project did not write, or one whose encoder is not
+            mounted or is another.
+    """
+    metadata, tensors = _read(path)
+    config = _parse_model(path, metadata)
+    if config.encoder is not None:
+        found = find_mounted(config.encoder.path, f"{path}: the encoder's file", path.parent)
+        config = replace(config, encoder=replace(config.encoder, path=str(found)))
+    network = build_network(config)
+    require_encoder(network, _describe(metadata).get("encoder"), path)
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
+    return network.to(device).eval()
+
+
+def choose_weights(path: Path) -> Path | None:
+    """The weights that `predict` may use in place of `path`: itself, unless its encoder is switched off.
+
+    An encoder is switched off until it has beaten the network without it on the validation targets. Then the weights
+    of that network are taken if they are still there, and None otherwise; a warning says so.
+
+    Raises:
+        InputError: as for `load_network`.
+    """
+    metadata = _read(path)[0]
+    described = _describe(metadata)
+    if _parse_model(path, metadata).encoder is None or described.get("encoder_accepted") is True:
+        return path
+    compared = described.get("compared_with")
+    if compared is None:
+        log.warning(
+            "%s: the encoder is switched off: it was never compared with the network without it (model.encoder."
+            "compare_with); going on without a network",
+            path,
+        )
+        return None
+    reason = (
+        f"TM-score {described['compared_tm_score']:.4f} on the validation targets, {compared['tm_score']:.4f} without"
+    )
+    try:
+        plain = find_mounted(
+            compared["file"], "weights", path.parent, lambda found: file_sha256(found) == compared["sha256"]
+        )
+    except InputError:
+        log.warning(
+            "%s: the encoder is switched off (%s), and %s is not here: going on without a network",
+            path,
+            reason,
+            compared["file"],
+        )
+        return None
+    log.warning("%s: the encoder is switched off (%s); using %s", path, reason, plain)
+    return plain
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """The configuration of the network that a weights file is for.
+
+    Raises:
+        InputError: as for `load_network`.
+    """
+    return _parse_model(path, _read(path)[0])
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from None
+    if "rnafold" not in metadata:
+        raise InputError(f"{path}: no model configuration in its metadata; expected weights written by `train`")
+    return metadata, tensors
+
+
+def _parse_model(path: Path, metadata: dict[str, str]) -> ModelConfig:
+    try:
+        return build(ModelConfig, _describe(metadata)["model"], str(path))
+    except (json.JSONDecodeError, KeyError, ConfigError) as error:
+        raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
+
+
+def _describe(metadata: dict[str, str]) -> dict[str, Any]:
+    """What `train` wrote about the weights."""
+    found: dict[str, Any] = json.loads(metadata["rnafold"])
+    return found

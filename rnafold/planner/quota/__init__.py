@@ -1,0 +1,1 @@
+"""The weekly quota: its rules and the ledger of sessions."""

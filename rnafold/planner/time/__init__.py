@@ -1,0 +1,1 @@
+"""Hours of a run: roofline, measured steps, loading."""

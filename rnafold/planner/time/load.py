@@ -1,0 +1,171 @@
+"""What a run has to work through: lengths and clusters of its examples, micro batches, validation targets."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rnafold.config.settings import Config, DataConfig
+from rnafold.config.strict_yaml import to_mapping
+from rnafold.data.competition import read_targets
+from rnafold.data.files import find_competition_files
+from rnafold.data.sampler import plan_epoch
+from rnafold.data.splits import cluster_sequences
+from rnafold.errors import InputError
+from rnafold.structure import Target
+
+# The unit of padded lengths; features.batch, behind the torch door, has the same (a test compares them).
+LENGTH_MULTIPLE = 8
+# Epochs that are dealt in full to count micro batches; further ones are like them.
+SIMULATED_EPOCHS = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingLoad:
+    """Cropped length and cluster of each training entry, lengths of the validation targets, and where they are from."""
+
+    lengths: tuple[int, ...]
+    groups: tuple[str, ...]
+    validation_lengths: tuple[int, ...]
+    source: str
+
+    @property
+    def longest(self) -> int:
+        """The longest cropped length, padded."""
+        return pad(max(self.lengths))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class EpochWork:
+    """Means over epochs: micro batches by (padded length, examples), optimizer steps, examples drawn."""
+
+    micro_batches: dict[tuple[int, int], float]
+    steps: float
+    examples: float
+
+
+def pad(length: int) -> int:
+    """Length rounded up to the unit of padding."""
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+
+def assume_load(config: Config, num_examples: int) -> TrainingLoad:
+    """A load without data: so many examples, each of the crop length and a cluster of its own."""
+    length = config.data.crop_length
+    num_validation = min(config.data.max_validation or 24, max(num_examples // 10, 1))
+    return TrainingLoad(
+        lengths=(length,) * num_examples,
+        groups=tuple(map(str, range(num_examples))),
+        validation_lengths=(length,) * num_validation,
+        source=f"assumed: {num_examples} examples of {length} residues",
+    )
+
+
+def load_of_targets(
+    train: Sequence[Target], groups: Sequence[str], validation: Sequence[Target], crop_length: int, source: str
+) -> TrainingLoad:
+    """The load of given targets; validation targets are not cropped."""
+    return TrainingLoad(
+        lengths=tuple(min(t.length, crop_length) for t in train),
+        groups=tuple(groups),
+        validation_lengths=tuple(t.length for t in validation),
+        source=source,
+    )
+
+
+def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
+    """The load of a data folder, from its sequences alone: labels of gigabytes are not read for a plan.
+
+    Entries without any resolved residue are therefore counted though training drops them.
+
+    Raises:
+        InputError: no training sequences below the folder, or none before the cutoff.
+    """
+    files = find_competition_files(directory, required=("train_sequences",))
+    assert files.train_sequences is not None
+    paths = [p for p in (files.train_sequences, files.validation_sequences) if p is not None]
+    stats = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+    key = hashlib.sha256(json.dumps([stats, to_mapping(data)], sort_keys=True).encode()).hexdigest()[:24]
+    stored = cache / f"load-{key}.json"
+    if stored.is_file():
+        try:
+            plain = json.loads(stored.read_text(encoding="utf-8"))
+            return TrainingLoad(
+                lengths=tuple(plain["lengths"]),
+                groups=tuple(plain["groups"]),
+                validation_lengths=tuple(plain["validation_lengths"]),
+                source=plain["source"],
+            )
+        except (json.JSONDecodeError, KeyError):
+            stored.unlink()
+    load = _split_targets(read_targets(files.train_sequences), data, files.train_sequences)
+    if data.validation == "file" and files.validation_sequences is not None:
+        lengths = _spread([t.length for t in read_targets(files.validation_sequences)], data.max_validation)
+        load = dataclasses.replace(load, validation_lengths=tuple(lengths))
+    cache.mkdir(parents=True, exist_ok=True)
+    temporary = stored.with_name(f".{stored.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(dataclasses.asdict(load)), encoding="utf-8")
+    temporary.replace(stored)
+    return load
+
+
+def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> TrainingLoad:
+    """The date gate and the split of training.run, with one clustering for both its uses."""
+    cutoff = datetime.date.fromisoformat(data.cutoff)
+    usable = [t for t in targets if t.cutoff is not None and t.cutoff < cutoff and t.length >= data.min_length]
+    if not usable:
+        raise InputError(f"{path}: none of {len(targets)} entries was released before {data.cutoff}; see data.cutoff")
+    if data.max_entries:
+        usable = sorted(usable, key=lambda t: (t.cutoff or cutoff, t.target_id))[-data.max_entries :]
+    labels = cluster_sequences([t.sequence for t in usable], data.cluster_identity)
+    dates = np.array([t.cutoff for t in usable], dtype="datetime64[D]")
+    young = np.zeros(len(usable), dtype=np.bool_)
+    validation: list[int] = []
+    if data.validation == "development":
+        oldest = np.full(int(labels.max()) + 1, dates.max())
+        np.minimum.at(oldest, labels, dates)
+        limit = np.sort(oldest)[min(int((1 - data.development_fraction) * len(oldest)), len(oldest) - 1)]
+        young = dates >= limit
+        validation = [usable[int(k)].length for k in np.flatnonzero(oldest[labels] >= limit)]
+    train = [k for k in range(len(usable)) if not young[k]]
+    if not train:
+        raise InputError(f"{path}: the development split leaves no entry to train on; see data.development_fraction")
+    return TrainingLoad(
+        lengths=tuple(min(usable[k].length, data.crop_length) for k in train),
+        groups=tuple(str(labels[k]) for k in train),
+        validation_lengths=tuple(_spread(validation, data.max_validation)),
+        source=f"{path.name}: {len(train)} entries in {len({labels[k] for k in train})} clusters",
+    )
+
+
+def _spread(lengths: Sequence[int], most: int) -> list[int]:
+    ordered = sorted(lengths)
+    if not most or len(ordered) <= most:
+        return ordered
+    return [ordered[int(k)] for k in np.linspace(0, len(ordered) - 1, most).round()]
+
+
+def deal_epochs(load: TrainingLoad, config: Config, micro_batch: int, effective_batch: int) -> EpochWork:
+    """Micro batches, steps and examples of a mean epoch, dealt by the sampler of the training itself."""
+    epochs = min(config.train.epochs, SIMULATED_EPOCHS)
+    counts: Counter[tuple[int, int]] = Counter()
+    steps = examples = 0
+    for epoch in range(epochs):
+        seed, balance = config.train.seed, config.data.balance_length
+        windows = plan_epoch(load.lengths, load.groups, seed, epoch, effective_batch, micro_batch, balance)
+        steps += len(windows)
+        for window in windows:
+            for indices in window.micro_batches:
+                counts[(pad(max(load.lengths[k] for k in indices)), len(indices))] += 1
+                examples += len(indices)
+    return EpochWork(
+        micro_batches={key: count / epochs for key, count in sorted(counts.items())},
+        steps=steps / epochs,
+        examples=examples / epochs,
+    )

@@ -1,0 +1,1 @@
+"""Workloads beside training, by formulas in configs/workloads."""

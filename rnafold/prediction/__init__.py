@@ -1,0 +1,1 @@
+"""From targets to five predictions each, within time."""
