@@ -15,10 +15,11 @@ from rnafold.config.settings import DataConfig, ModelConfig
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.features.batch import collate
+from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.model.losses import PHYSICS_TERMS, measure_physics
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network
 from rnafold.model.weights import load_network, read_model_config
-from rnafold.training.dataset import FeatureSource, build_start, prediction_example
+from rnafold.training.dataset import build_start
 
 
 def build_fresh(config: ModelConfig, seed: int) -> PairNetwork | PlainNetwork:

@@ -8,50 +8,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "rnafold"
-FLOORS = {
-    0: ["errors", "rna", "geometry"],
-    1: [
-        "structure",
-        "config.strict_yaml",
-        "config.building",
-        "config.hardware",
-        "config.machine_use",
-        "config.detection",
-        "config.settings",
-        "files.shipped",
-    ]
-    + ["config.encoder", "files.mounts", "config", "files"],
-    2: ["data", "features.msa", "features.secondary", "features.cache", "features.stem_energy"]
-    + [
-        "features.pair_choice",
-        "scoring",
-        "scoring.scorecard",
-        "scoring.reliability",
-        "submission",
-        "scoring.files",
-        "report.export",
-        "config.reproduction",
-    ],
-    3: ["prediction.slots", "templates", "assembly", "features.build", "features.batch"],
-    4: ["model", "model.folding", "model.weights"],
-    5: [
-        "training",
-        "prediction",
-        "machine",
-        "files.metrics",
-        "files.run_folder",
-        "data.sampler",
-        "prediction.deadline",
-        "prediction.solver",
-        "prediction.run",
-        "planner",
-        "report",
-        "kaggle",
-        "experiments",
-    ]
-    + ["report.model_card", "report.card_text"],
-    6: ["cli", "cli.main", "cli.report", "cli.plan", "cli.kaggle", "cli.experiment", "cli.demo", "__main__", ""],
-}
+# The rooms from the ground up: a room imports only from floors strictly below its own. ARCHITECTURE.md has the picture.
+FLOORS = (
+    ("errors", "rna"),
+    ("geometry", "structure"),
+    ("config",),
+    ("files", "machine"),
+    ("data",),
+    ("features", "submission", "assembly"),
+    ("scoring",),
+    ("templates",),
+    ("model",),
+    ("prediction", "planner"),
+    ("training",),
+    ("report",),
+    ("experiments",),
+    ("kaggle",),
+    ("cli",),
+    ("__main__",),
+)
 DOORS = {
     "pandas": ["data.competition", "submission"],
     "Bio": ["data.mmcif", "templates.search"],
@@ -61,7 +36,8 @@ DOORS = {
     "yaml": ["config.strict_yaml"],
     "RNA": ["features.secondary"],
 }
-FIRST_TORCH_FLOOR = 3  # features.batch is the one module of floor 3 with torch
+# torch takes a second to load: `check`, `score` and `quota` answer at once because nothing on their way imports it.
+TORCH_ROOMS = ("machine", "model", "prediction", "planner", "training", "kaggle", "experiments", "features.batch")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -70,43 +46,102 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
 def floor_of(module: str) -> int:
-    while True:
-        for floor, names in FLOORS.items():
-            if module in names:
-                return floor
-        if "." not in module:
-            raise AssertionError(f"rnafold.{module} has no floor: give it one in ARCHITECTURE.md and here")
-        module = module.rpartition(".")[0]
+    for floor, rooms in enumerate(FLOORS):
+        if room_of(module) in rooms:
+            return floor
+    raise AssertionError(f"rnafold.{module} has no floor: give its room one in ARCHITECTURE.md and here")
+
+
+def _names_of(node: ast.AST) -> set[str]:
+    """What one statement imports: `from a import b` names a.b if that is a module of the package, else a."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        inner = {f"{node.module}.{alias.name}" for alias in node.names}
+        return {name if is_module(name) else node.module for name in inner}
+    return set()
 
 
 def imports_of(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            assert node.level == 0, f"{path}: relative import"
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not any(isinstance(n, ast.ImportFrom) and n.level for n in ast.walk(tree)), f"{path}: relative import"
+    return {name for node in ast.walk(tree) for name in _names_of(node)}
 
 
 def is_module(name: str) -> bool:
     path = PACKAGE.parent / Path(*name.split("."))
+    if not name.startswith("rnafold."):
+        return False
     return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def imported_modules(path: Path) -> set[str]:
+    """The modules of the package that a file imports, without the `rnafold.` in front."""
+    return {t.removeprefix("rnafold.") for t in imports_of(path) if t.startswith("rnafold.") and is_module(t)}
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.parent != PACKAGE or p.stem != "__init__"], ids=name_of)
 def test_imports_only_go_down(path: Path) -> None:
     own = name_of(path)
-    if own in ("data", "features", "model", "training", "templates", "planner"):
-        assert path.read_text().count("import ") == 0 or floor_of(f"{own}") >= 0
-    for target in imports_of(path):
-        if target.startswith("rnafold.") and is_module(target):
-            other = target.removeprefix("rnafold.")
-            if other in ("data", "features"):
-                continue
-            assert floor_of(other) <= floor_of(own), f"rnafold.{own} (floor {floor_of(own)}) imports rnafold.{other}"
+    for other in imported_modules(path):
+        if room_of(other) != room_of(own):
+            assert floor_of(other) < floor_of(own), f"rnafold.{own} (floor {floor_of(own)}) imports rnafold.{other}"
+
+
+def test_every_floor_is_inhabited_and_the_top_is_small() -> None:
+    rooms = {room_of(name_of(path)) for path in MODULES} - {""}
+    assert rooms == {room for floor in FLOORS for room in floor}
+    assert len([p for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", "__main__")]) <= 8
+
+
+def find_deepest_chain(imports: dict[str, set[str]]) -> tuple[str, ...]:
+    """The longest chain of imports, first importer first.
+
+    Raises:
+        AssertionError: modules import each other in a circle.
+    """
+    longest: dict[str, tuple[str, ...]] = {}
+
+    def follow(module: str, above: tuple[str, ...]) -> tuple[str, ...]:
+        assert module not in above, f"circle of imports: {' -> '.join([*above, module])}"
+        if module not in longest:
+            below = [follow(other, (*above, module)) for other in sorted(imports[module] - {module})]
+            longest[module] = (module, *max(below, key=len, default=()))
+        return longest[module]
+
+    return max((follow(module, ()) for module in sorted(imports)), key=len)
+
+
+def module_level_imports(path: Path) -> set[str]:
+    """What a file imports as it is loaded: not inside functions, and not for type checkers alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {name for node in tree.body for name in _names_of(node)}
+    return {t.removeprefix("rnafold.") for t in found if t.startswith("rnafold.") and is_module(t)}
+
+
+def test_imports_run_in_no_circle_and_at_most_eighteen_deep() -> None:
+    chain = find_deepest_chain({name_of(path): module_level_imports(path) for path in MODULES})
+    assert len(chain) <= 18, " -> ".join(chain)
+
+
+def test_a_circle_of_imports_is_seen() -> None:
+    with pytest.raises(AssertionError, match="circle of imports: a -> b -> a"):
+        find_deepest_chain({"a": {"b"}, "b": {"a"}})
+
+
+def test_no_module_is_there_for_tests_alone() -> None:
+    used = {other for path in MODULES for other in imported_modules(path)}
+    outside = [p for folder in ("kernels", "benchmarks", "scripts") for p in (PACKAGE.parent / folder).rglob("*.*")]
+    text = "\n".join(p.read_text(encoding="utf-8") for p in outside if p.suffix in (".py", ".ipynb"))
+    started = {"__main__", "planner.memory.worker"}  # by `python -m`
+    started |= {name_of(p) for p in MODULES if f"from rnafold.{name_of(p)} import" in text}
+    lonely = [name_of(p) for p in MODULES if p.stem != "__init__" and name_of(p) not in used | started]
+    assert not lonely
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -120,7 +155,7 @@ def test_each_library_comes_in_by_its_door(path: Path) -> None:
         else:
             raise AssertionError(f"rnafold.{own} imports {library}; its doors are {DOORS[library]}")
         if library == "torch":
-            assert floor_of(own) > FIRST_TORCH_FLOOR or own == "features.batch", f"rnafold.{own} imports torch"
+            assert room_of(own) in TORCH_ROOMS or own in TORCH_ROOMS, f"rnafold.{own} imports torch"
 
 
 def test_model_and_scoring_know_nothing_of_training() -> None:

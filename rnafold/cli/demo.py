@@ -12,7 +12,7 @@ from rnafold.data.competition import read_entries
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.prediction.run import PredictOptions, predict_submission
-from rnafold.report import write_report
+from rnafold.report import report_finished_run, write_report
 from rnafold.scoring import scorecard
 from rnafold.scoring.files import score_submission
 from rnafold.submission import check_submission, find_records, format_findings, list_defects
@@ -52,6 +52,7 @@ def run_demo(out: Path, seed: int) -> int:
     print(f"2/5 train: minimal network, CPU -> {run}")
     overrides = [*SETTINGS, f"train.seed={seed}", f"data.cache={out / 'cache'}"]
     train_model(resolve_config("cpu", "minimal", overrides), data, run)
+    report_finished_run(run)
     print(f"3/5 predict: five conformations a target -> {submission}")
     predict_submission(
         PredictOptions(

@@ -156,6 +156,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _train(arguments: argparse.Namespace) -> int:
     from rnafold.config.settings import resolve_config
     from rnafold.machine import resolve_gpu
+    from rnafold.report import report_finished_run
     from rnafold.training.run import train_model
 
     if arguments.max_hours is not None and arguments.max_hours <= 0:
@@ -175,6 +176,7 @@ def _train(arguments: argparse.Namespace) -> int:
         profile=arguments.profile,
         force=arguments.force,
     )
+    report_finished_run(out)
     return EXIT_FAULT if state.finished == "not_finite" else EXIT_DONE
 
 

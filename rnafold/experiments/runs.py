@@ -14,6 +14,7 @@ from rnafold.errors import InputError
 from rnafold.experiments.costs import describe_rest
 from rnafold.experiments.results import find_progress, read_preparation_seconds, read_state
 from rnafold.experiments.spec import PlannedRun
+from rnafold.report import report_finished_run
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
 
@@ -88,6 +89,7 @@ def train_here(run: PlannedRun, session: Session) -> str:
     """
     try:
         state = train_model(run.config, session.data, run.folder, resume=True, max_hours=session.hours_left())
+        report_finished_run(run.folder)
     except (InputError, RuntimeError, MemoryError) as error:
         return explain(error)
     return NOT_FINITE if state.finished == "not_finite" else ""

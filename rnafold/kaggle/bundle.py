@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.mounts import hash_file
+from rnafold.files.weights_header import read_weights_description
 from rnafold.kaggle import wheels
-from rnafold.kaggle.inputs import read_weights_description
 from rnafold.kaggle.secret_scan import find_secrets
 from rnafold.kaggle.staging import PLACEHOLDER
 from rnafold.model.weights import find_shipped_weights

@@ -4,21 +4,17 @@ Competitions lie in `/kaggle/input/SLUG` or `/kaggle/input/competitions/SLUG`, d
 `/kaggle/input/datasets/OWNER/SLUG`; nothing here depends on which.
 """
 
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles, find_competition_files
 from rnafold.errors import InputError
+from rnafold.files.weights_header import read_weights_description
 from rnafold.training.checkpoint import find_damage
-
-# The longest header that a safetensors file may have. Source: the format's own limit of 100 MB.
-MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,19 +125,3 @@ def find_weights(root: Path) -> Path | None:
                 score = None if refused else described.get("validation_tm_score")
                 found.append((-float(score) if isinstance(score, (int, float)) else 1.0, str(path), path))
     return min(found)[2] if found else None
-
-
-def read_weights_description(path: Path) -> Mapping[str, Any] | None:
-    """What `train` wrote into the header of a weights file; None for any other file. Reads the header alone.
-
-    Source: safetensors format: 8 bytes header length, little-endian, then JSON with an optional "__metadata__".
-    """
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= MAX_HEADER_BYTES:
-                return None
-            described: Any = json.loads(json.loads(file.read(length))["__metadata__"]["rnafold"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return described if isinstance(described, dict) and "model" in described else None

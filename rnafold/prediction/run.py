@@ -8,6 +8,7 @@ from pathlib import Path
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
+from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import resolve_gpu
 from rnafold.model.weights import choose_weights, load_network
@@ -17,7 +18,6 @@ from rnafold.prediction.solver import CandidateSolver
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.reading import load_models, load_sources
 from rnafold.templates.sources import Sources
-from rnafold.training.dataset import FeatureSource
 
 log = logging.getLogger(__name__)
 # What a user types to switch the date gate off.

@@ -10,6 +10,7 @@ import numpy as np
 
 from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, build_example, choose_others
+from rnafold.features.source import FeatureSource
 from rnafold.model.folding import MAX_WHOLE, Fold, fold_batch, fold_example
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.prediction.slots import SlotsConfig, judge, keep_formed, pick_five
@@ -20,7 +21,6 @@ from rnafold.templates.library import Gate, gate_for
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.sources import Sources
-from rnafold.training.dataset import FeatureSource
 
 log = logging.getLogger(__name__)
 # Part of a target's time for templates and assemblies; the network refines within the rest.

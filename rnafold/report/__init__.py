@@ -1,5 +1,23 @@
 """One self-contained HTML page about a run: curves, targets, 3D views, plan against actual. The door of plotly."""
 
+import logging
+import os
+from pathlib import Path
+
+from rnafold.errors import InputError
 from rnafold.report.page import write_report
 
-__all__ = ["write_report"]
+__all__ = ["report_finished_run", "write_report"]
+
+log = logging.getLogger(__name__)
+
+
+def report_finished_run(folder: Path) -> None:
+    """Writes the page of a run that has just ended, on the first rank alone; a failure is a warning: the weights stand,
+    and a full disk must not make a run look failed."""
+    if os.environ.get("RANK", "0") != "0":
+        return
+    try:
+        log.info("report: %s", write_report(folder))
+    except (InputError, OSError) as error:
+        log.warning("no report: %s", error)

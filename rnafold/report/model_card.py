@@ -17,7 +17,7 @@ from rnafold.config.settings import Config, load_config
 from rnafold.errors import InputError
 from rnafold.files.mounts import hash_file
 from rnafold.files.run_folder import RunRecord, read_number, read_run
-from rnafold.kaggle.inputs import read_weights_description
+from rnafold.files.weights_header import read_weights_description
 from rnafold.model.network import count_parameters
 from rnafold.model.weights import load_network
 from rnafold.report import card_text

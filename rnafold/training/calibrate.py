@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from rnafold.config.settings import Config
 from rnafold.features.batch import Batch, collate
+from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.planner.time.hours import default_machine
 from rnafold.planner.time.load import pad
 from rnafold.planner.time.measurements import Measurement, model_name, settings_name
-from rnafold.training.dataset import FeatureSource, TrainingExamples, prediction_example
+from rnafold.training.dataset import TrainingExamples
 from rnafold.training.loop import Meter, Trainer
 from rnafold.training.run import build_examples, choose_entries
 from rnafold.training.schedule import TimeBudget

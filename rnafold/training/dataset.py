@@ -1,8 +1,6 @@
-"""From entries to examples: pairings and alignments from the cache, start structures, noise and crops."""
+"""From entries to training examples: start structures, noise and crops."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +9,11 @@ from torch.utils.data import Dataset
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.config.settings import DataConfig
 from rnafold.features.build import Example, Others, build_example, crop_example
-from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
-from rnafold.features.secondary import PairingCache
+from rnafold.features.source import FeatureSource
 from rnafold.structure import Entry, Pairing, Structure, Target
 from rnafold.training.starts import Starts
 
-log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -30,31 +25,6 @@ def build_start(target: Target, pairing: Pairing, variant: int) -> tuple[FloatAr
     options = [pairing.partner, *pairing.samples]
     partner = options[variant % len(options)]
     return assemble(target.sequence, partner, target.chains, seed=variant), 0.0
-
-
-class FeatureSource:
-    """Pairings, profiles and covariation of targets, computed once, cached on disk."""
-
-    def __init__(self, config: DataConfig, msa_folders: Sequence[Path] = ()) -> None:
-        self.config = config
-        self.msa_folders = tuple(msa_folders) if config.msa else ()
-        self.pairings: dict[str, Pairing] = {}
-        self.profiles: dict[str, npt.NDArray[np.float32]] = {}
-
-    def prepare(self, targets: Sequence[Target]) -> None:
-        """Computes pairings and profiles of `targets` in parallel, with a progress bar; what is cached is read."""
-        cache = PairingCache(Path(self.config.cache), self.config.pairing_samples, msa_folders=self.msa_folders)
-        missing = [t for t in targets if t.target_id not in self.pairings]
-        self.pairings.update(cache.compute(missing, jobs=self.config.jobs))
-        profiles = ProfileCache(self.config.cache, self.msa_folders)
-        self.profiles.update(profiles.compute(missing, jobs=self.config.jobs))
-
-    def alignment(self, target: Target) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
-        """Profile (L, 6) and covariation (L, L) of a prepared target's alignment, None for both without one."""
-        path = find_msa(self.msa_folders, target.target_id)
-        if path is None:
-            return None, None
-        return self.profiles[target.target_id], covariation(read_msa(path, target))
 
 
 class TrainingExamples(Dataset[Example]):
@@ -128,27 +98,6 @@ class TrainingExamples(Dataset[Example]):
             others=others,
             reference_partner=pairs_from_coords(rna.encode_sequence(entry.target.sequence), reference.c1),
         )
-
-
-def prediction_example(
-    target: Target,
-    features: FeatureSource,
-    start: FloatArray,
-    start_confidence: float = 0.0,
-    others: Others | None = None,
-) -> Example:
-    """Example of a target to be predicted from one start structure, beside which other candidates may be seen."""
-    profile, scores = features.alignment(target)
-    pairing = features.pairings[target.target_id]
-    return build_example(
-        target,
-        pairing,
-        start,
-        start_confidence=start_confidence,
-        profile=profile,
-        covariation=scores,
-        others=others,
-    )
 
 
 def describe_entries(entries: Sequence[Entry]) -> Mapping[str, float]:

@@ -21,20 +21,14 @@ from rnafold.data.files import find_competition_files
 from rnafold.data.splits import cluster_sequences, development_split, format_leaks, report_leaks
 from rnafold.errors import InputError
 from rnafold.features.build import Others
+from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.files.metrics import read_metrics
 from rnafold.planner.time.load import load_of_targets
-from rnafold.report import write_report
 from rnafold.structure import Entry
 from rnafold.templates.folds import load_folds
 from rnafold.training.checkpoint import write_atomically
 from rnafold.training.comparison import check_comparison, judge_encoder
-from rnafold.training.dataset import (
-    FeatureSource,
-    TrainingExamples,
-    build_start,
-    describe_entries,
-    prediction_example,
-)
+from rnafold.training.dataset import TrainingExamples, build_start, describe_entries
 from rnafold.training.evaluate import average_baselines, score_baselines
 from rnafold.training.guard import RunGuard
 from rnafold.training.loop import Trainer, TrainState
@@ -261,8 +255,4 @@ def train_model(
         out / "best.safetensors",
     )
     judge_encoder(config, out / "best.safetensors", validation, trainer.device, budget)
-    try:
-        log.info("report: %s", write_report(out))
-    except (InputError, OSError) as error:
-        log.warning("no report: %s", error)  # the weights stand; a full disk must not make a run look failed
     return state

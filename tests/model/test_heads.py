@@ -1,0 +1,125 @@
+"""Heads on the pair track: what the judge measures, and what the other candidates say of a pair."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rnafold.features.batch import collate
+from rnafold.features.build import choose_others
+from rnafold.model import layers
+from rnafold.model.heads import DISTOGRAM_BINS, Judge, distogram_bins, measure_agreement, tm_scale
+from tests.pieces.duplexes import make_duplex
+
+
+class SureHeads(nn.Module):
+    """Heads that are sure of the distances of known points; they pair residues that are 10-11 Å apart."""
+
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        self.distance = torch.cdist(points, points)
+        self.first = 0
+
+    def forward(self, symmetric: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self.distance[:, self.first : self.first + symmetric.shape[1]]
+        self.first = (self.first + symmetric.shape[1]) % self.distance.shape[1]
+        logits = 50.0 * nn.functional.one_hot(distogram_bins(rows), DISTOGRAM_BINS).float()
+        return logits, torch.where((rows - 10.5).abs() < 0.6, 20.0, -20.0)
+
+
+def test_a_structure_that_the_distogram_is_sure_of_agrees_fully_and_another_does_not() -> None:
+    # 80 residues are two chunks of rows; all distances lie below the last bin's centre of 42 Å in a box of 20 Å
+    torch.manual_seed(0)
+    points = 20.0 * torch.rand(1, 80, 3)
+    other = 20.0 * torch.rand(1, 80, 3)
+    mask = torch.ones(1, 80, dtype=torch.bool)
+    pair = torch.zeros(1, 80, 80, 4)
+    measured = measure_agreement(SureHeads(points), pair, (points, other), mask)  # type: ignore[arg-type]
+    assert measured.shape == (1, 2, 4)
+    # a bin is 1 Å wide: errors of at most 0.5 Å (and more below 3 Å) against a d0 of 2.85 Å
+    assert measured[0, 0, 0] > 0.97 and measured[0, 0, 1] > 0.97 and measured[0, 0, 2] > 0.97
+    assert measured[0, 0, 3] > 0.9
+    assert (measured[0, 1] < measured[0, 0] - 0.15).all()
+
+
+def test_padding_does_not_enter_the_agreement() -> None:
+    torch.manual_seed(0)
+    points = 20.0 * torch.rand(1, 40, 3)
+    padded = torch.cat([points, torch.full((1, 24, 3), 70.0)], 1)
+    mask = torch.arange(64)[None] < 40
+    alone = measure_agreement(SureHeads(points), torch.zeros(1, 40, 40, 4), (points,), mask[:, :40])  # type: ignore[arg-type]
+    company = measure_agreement(SureHeads(padded), torch.zeros(1, 64, 64, 4), (padded,), mask)  # type: ignore[arg-type]
+    assert torch.allclose(alone, company, atol=1e-5)
+
+
+def test_a_fresh_judge_repeats_the_confidence_that_the_start_came_with() -> None:
+    torch.manual_seed(0)
+    judge = Judge(8)
+    mask = torch.ones(3, 10, dtype=torch.bool)
+    confidence = torch.tensor([0.2, 0.7, 0.0])
+    expected = judge(torch.randn(3, 10, 8), torch.full((3, 10), 0.5), torch.rand(3, 2, 4), confidence, mask)
+    assert torch.allclose(expected[:2], confidence[:2, None].expand(2, 2), atol=0.05)
+    assert torch.allclose(expected[2], torch.tensor(0.5), atol=0.1), "0 means unknown, not hopeless"
+
+
+def test_d0_is_that_of_the_metric() -> None:
+    # 0.6 sqrt(99.5) - 2.5 = 3.485
+    found = tm_scale(torch.tensor([10, 12, 19, 23, 29, 100]))
+    assert found.tolist() == pytest.approx([0.3, 0.4, 0.5, 0.6, 0.7, 3.4850], abs=1e-3)
+
+
+def test_the_consensus_is_the_mean_weighted_by_confidence_of_each_kind() -> None:
+    # two points: candidates say 10 (template, 0.6), 13 (template, 0.3) and 30 (assembly, 0.2)
+    others = torch.zeros(1, 3, 2, 3)
+    others[0, :, 1, 0] = torch.tensor([10.0, 13.0, 30.0])
+    confidence = torch.tensor([[[0.6, 0.0], [0.3, 0.0], [0.0, 0.2]]])
+    basis, (templates, sure), (assemblies, less_sure) = layers.measure_consensus(others, confidence)
+    assert float(templates[0, 0, 1]) == pytest.approx(11.0, abs=1e-2)
+    assert float(assemblies[0, 0, 1]) == pytest.approx(30.0, abs=1e-2)
+    assert float(sure) == pytest.approx(0.6) and float(less_sure) == pytest.approx(0.2)
+    assert basis.shape == (1, 2, 2, 2 * layers.RBF_CENTRES)
+    width = (layers.RBF_MAXIMUM - 2.0) / (layers.RBF_CENTRES - 1)
+    peak = int(basis[0, 0, 1, layers.RBF_CENTRES :].argmax())
+    assert abs(2.0 + peak * width - 30.0) <= width / 2
+
+
+def test_absent_candidates_say_nothing() -> None:
+    basis, (templates, sure), _ = layers.measure_consensus(torch.randn(1, 4, 5, 3), torch.zeros(1, 4, 2))
+    assert not basis.any() and not templates.any() and not sure.any()
+
+
+def test_sampled_pairs_are_counted_over_the_samples() -> None:
+    samples = torch.tensor([[[2, -1, 0], [-1, 2, 1], [2, -1, 0], [-1, -1, -1]]])
+    found = layers.sampled_pairs(samples)
+    # residues 0 and 2 pair in two of four samples, 1 and 2 in one
+    assert found[0].tolist() == [[0.0, 0.0, 0.5], [0.0, 0.0, 0.25], [0.5, 0.25, 0.0]]
+
+
+def test_the_most_confident_of_each_kind_are_seen_beside_a_start() -> None:
+    import numpy as np
+
+    confidence = np.linspace(0.1, 0.9, 12).astype(np.float32)
+    is_template = np.arange(12) < 10
+    chosen = choose_others(np.zeros((12, 4, 3), np.float32), confidence, is_template)
+    # four of the ten templates, and both assemblies, which are the last two
+    assert chosen.is_template.sum() == 4 and len(chosen.coords) == 6
+    assert sorted(chosen.confidence.tolist()) == pytest.approx(sorted([*confidence[6:10], *confidence[10:]]))
+
+
+def test_rows_worked_on_in_chunks_give_what_all_at_once_gives() -> None:
+    torch.manual_seed(0)
+    update = layers.PairUpdate(8, 4, 2)
+    size = layers.ROW_CHUNK + 9
+    single, pair = torch.randn(1, size, 8), torch.randn(1, size, size, 4)
+    mask = torch.ones(1, size, dtype=torch.bool)
+    whole = update(single, pair, mask)
+    with torch.no_grad():
+        chunked = update(single, pair, mask)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, chunked))
+
+
+def test_a_batch_carries_samples_and_others_through_a_crop() -> None:
+    from rnafold.features.build import crop_example
+
+    example = make_duplex(12)
+    batch = collate([crop_example(example, 4, 12)])
+    assert batch.samples.shape == (1, 4, 16) and batch.others.shape == (1, 8, 16, 3)

@@ -1,0 +1,103 @@
+"""The template library: dates and gates, pairs, files on disk."""
+
+import datetime
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnafold.errors import InputError
+from rnafold.templates.library import Gate, TemplateLibrary, entry_code, fingerprint, gate_for
+from tests.pieces.folds import FOLDS, make_entries, make_target
+
+
+@pytest.fixture(scope="module")
+def library() -> TemplateLibrary:
+    return TemplateLibrary.from_entries(make_entries())
+
+
+def _names(library: TemplateLibrary, gate: Gate | None) -> set[str]:
+    return {library.ids[library.chain_entry[chain]] for chain in np.flatnonzero(library.allowed(gate))}
+
+
+def test_the_gate_shows_only_what_was_released_before_the_cutoff(library: TemplateLibrary) -> None:
+    # 1CCC was released on 2010-05-01 itself: not before it.
+    gate = gate_for(replace(make_target("1AAA_A"), cutoff=datetime.date(2010, 5, 1)))
+    assert _names(library, gate) == {"1AAA_A", "1BBB_A", "1BBB_B"}
+    gate = gate_for(replace(make_target("1AAA_A"), cutoff=datetime.date(2010, 5, 2)))
+    assert _names(library, gate) == {"1AAA_A", "1BBB_A", "1BBB_B", "1CCC_A"}
+
+
+def test_a_target_never_sees_its_own_structure_nor_another_chain_of_it(library: TemplateLibrary) -> None:
+    target = replace(make_target("1BBB_A", cutoff="2030-01-01"), target_id="1bbb_A")
+    assert _names(library, gate_for(target)) == set(FOLDS) - {"1BBB_A", "1BBB_B"}
+
+
+def test_groups_can_be_left_out(library: TemplateLibrary) -> None:
+    gate = gate_for(make_target("1AAA_A", cutoff="2030-01-01"), groups=[FOLDS["1AAA_A"][0][:8]])
+    assert _names(library, gate) == set(FOLDS) - {"1AAA_A", "1EEE_A"}
+
+
+def test_a_target_without_a_cutoff_needs_a_stated_date() -> None:
+    target = make_target("1AAA_A", cutoff=None)
+    with pytest.raises(InputError, match="9ZZZ has no temporal_cutoff"):
+        gate_for(target)
+    assert gate_for(target, before=datetime.date(2020, 1, 1)).before == datetime.date(2020, 1, 1)
+
+
+def test_no_gate_shows_everything(library: TemplateLibrary) -> None:
+    assert _names(library, None) == set(FOLDS)
+
+
+def test_codes_hold_letter_and_pairing_state(library: TemplateLibrary) -> None:
+    chain = library.ids.index("1DDD_A")
+    codes = library.chain_codes(chain)
+    # G is token 2 and opens a stem: 2 * 3 + 1; the last residue C, token 1, closes it: 1 * 3 + 2.
+    assert codes[1] == 7
+    assert codes[-2] == 5
+    assert set(codes[10:15] % 3) == {0}
+
+
+def test_a_saved_library_comes_back_memory_mapped(library: TemplateLibrary, tmp_path: Path) -> None:
+    library.save(tmp_path / "lib")
+    library.save(tmp_path / "lib")  # replaces
+    again = TemplateLibrary.load(tmp_path / "lib")
+    assert again.ids == library.ids and again.groups == library.groups
+    assert isinstance(again.coords, np.memmap)
+    np.testing.assert_array_equal(again.coords, library.coords)
+    np.testing.assert_array_equal(again.partner, library.partner)
+    np.testing.assert_array_equal(again.chain_codes(2), library.chain_codes(2))
+    assert list(tmp_path.iterdir()) == [tmp_path / "lib"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "version", "text"])
+def test_a_damaged_library_is_refused_with_its_path(library: TemplateLibrary, tmp_path: Path, damage: str) -> None:
+    library.save(tmp_path / "lib")
+    if damage == "missing":
+        (tmp_path / "lib" / "coords.npy").unlink()
+    elif damage == "version":
+        (tmp_path / "lib" / "names.json").write_text('{"version": 99}')
+    else:
+        (tmp_path / "lib" / "names.json").write_text("no json")
+    with pytest.raises(InputError, match="lib: "):
+        TemplateLibrary.load(tmp_path / "lib")
+
+
+def test_entries_without_a_date_are_left_out() -> None:
+    entries = make_entries()
+    entries[0] = replace(entries[0], target=replace(entries[0].target, cutoff=None))
+    assert "1AAA_A" not in TemplateLibrary.from_entries(entries).ids
+
+
+def test_entry_codes_join_the_chains_of_one_structure() -> None:
+    assert entry_code("1SCL_A") == entry_code("1scl_B") == "1SCL"
+
+
+def test_a_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("one")
+    before = fingerprint([path])
+    assert fingerprint([path]) == before
+    path.write_text("another")
+    assert fingerprint([path]) != before

@@ -1,0 +1,168 @@
+"""Template search: alignments against hand counts and a plain dynamic programme, the gate, the prefilter, MMseqs2."""
+
+import datetime
+import stat
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnafold import rna
+from rnafold.templates import search
+from rnafold.templates.library import TemplateLibrary, gate_for
+from rnafold.templates.search import (
+    SETTINGS,
+    LibraryIndex,
+    ProfileAligner,
+    build_profile,
+    find_with_mmseqs,
+    pairing_states,
+    prefilter,
+    search_chain,
+)
+from tests.pieces.folds import FOLDS, make_entries, make_pairing, make_target
+
+
+@pytest.fixture(scope="module")
+def index() -> LibraryIndex:
+    return LibraryIndex(TemplateLibrary.from_entries(make_entries()))
+
+
+def _global_score(profile: np.ndarray, codes: np.ndarray, opening: float, extension: float) -> float:
+    """Gotoh's three-state global alignment, written out plainly; a gap may follow a gap in the other sequence."""
+    rows, columns = len(profile), len(codes)
+    match = np.full((rows + 1, columns + 1), -1e9)
+    skip_query, skip_codes = match.copy(), match.copy()
+    match[0, 0] = 0.0
+    for i in range(rows + 1):
+        for j in range(columns + 1):
+            if i and j:
+                before = max(match[i - 1, j - 1], skip_query[i - 1, j - 1], skip_codes[i - 1, j - 1])
+                match[i, j] = before + profile[i - 1, codes[j - 1]]
+            if i:
+                opened = max(match[i - 1, j], skip_codes[i - 1, j]) + opening
+                skip_query[i, j] = max(opened, skip_query[i - 1, j] + extension)
+            if j:
+                opened = max(match[i, j - 1], skip_query[i, j - 1]) + opening
+                skip_codes[i, j] = max(opened, skip_codes[i, j - 1] + extension)
+    return float(max(match[-1, -1], skip_query[-1, -1], skip_codes[-1, -1]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 12), columns=st.integers(1, 12), seed=st.integers(0, 10**6))
+def test_the_aligner_reaches_the_optimum_of_a_plain_dynamic_programme(rows: int, columns: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    profile = np.round(rng.normal(size=(rows, 15)) * 3, 2)
+    codes = rng.integers(0, 15, columns)
+    aligner = ProfileAligner(profile, SETTINGS[1])
+    encoded = aligner.encode(codes)
+    expected = _global_score(profile, codes, SETTINGS[1].opening, SETTINGS[1].extension)
+    assert aligner.score(encoded) == pytest.approx(expected, abs=1e-6)
+    mapping = aligner.align(encoded)
+    assert (np.diff(mapping[mapping >= 0]) > 0).all()
+
+
+def test_scores_of_letters_and_states_by_hand() -> None:
+    # G with probability 0.8 of opening a pair and 0.2 of being unpaired.
+    profile = build_profile(rna.encode_sequence("G"), np.array([[0.2, 0.8, 0.0]]), 1.0)
+    # Against an opening G, code 2*3+1: match 2 + 1.3*0.8 - 0.5*0.2 = 2.94.
+    assert profile[0, 7] == pytest.approx(2.94)
+    # Against an unpaired A, code 0: mismatch -1.5 + 0.2 - 0.5*0.8 = -1.7.
+    assert profile[0, 0] == pytest.approx(-1.7)
+    # Against a closing unknown letter, code 4*3+2: -0.5 - 0.5*0.2 - 1.0*0.8 = -1.4.
+    assert profile[0, 14] == pytest.approx(-1.4)
+
+
+def test_states_sum_the_probabilities_on_either_side() -> None:
+    probabilities = np.zeros((4, 4), dtype=np.float32)
+    probabilities[0, 3] = probabilities[3, 0] = 0.75
+    states = pairing_states(probabilities)
+    np.testing.assert_allclose(states[0], [0.25, 0.75, 0.0])
+    np.testing.assert_allclose(states[3], [0.25, 0.0, 0.75])
+    np.testing.assert_allclose(states[1], [1.0, 0.0, 0.0])
+
+
+def test_a_sequence_finds_itself_with_every_residue_in_place(index: LibraryIndex) -> None:
+    sequence, text, _ = FOLDS["1AAA_A"]
+    hits = search_chain(index, sequence, make_pairing(text).probabilities, None)
+    best = max((hit for hit in hits if hit.setting == 0), key=lambda hit: hit.score)
+    # Sequence alone: L matches of 2 over 2 L.
+    assert best.score == pytest.approx(1.0)
+    np.testing.assert_array_equal(best.mapping, np.arange(len(sequence)))
+
+
+def test_a_deletion_is_bridged(index: LibraryIndex) -> None:
+    sequence, text, _ = FOLDS["1AAA_A"]
+    cut = sequence[:16] + sequence[19:]
+    hits = search_chain(index, cut, make_pairing(text[:16] + text[19:]).probabilities, None)
+    best = max((hit for hit in hits if hit.setting == 0), key=lambda hit: hit.score)
+    # 73 matches of 2, one gap of three (-8 - 0.4 - 0.4), over 2 * 73.
+    assert best.score == pytest.approx((2 * 73 - 8.8) / 146)
+    # GUUGGGAG without three letters from position 16 on: the gap may slide, but its flanks may not.
+    np.testing.assert_array_equal(best.mapping[:14], np.arange(14))
+    np.testing.assert_array_equal(best.mapping[20:], np.arange(23, 76))
+
+
+@pytest.mark.parametrize("cutoff", ["2001-05-01", "2005-05-01", "2010-05-01", "2020-05-01", "2020-05-02"])
+def test_no_hit_is_dated_at_or_after_the_cutoff(index: LibraryIndex, cutoff: str) -> None:
+    target = make_target("1AAA_A", cutoff=cutoff)
+    hits = search_chain(index, target.sequence, make_pairing(FOLDS["1AAA_A"][1]).probabilities, gate_for(target))
+    dates = [index.library.chain_date(hit.chain) for hit in hits]
+    assert all(date < datetime.date.fromisoformat(cutoff) for date in dates)
+    if cutoff == "2020-05-02":
+        assert datetime.date(2020, 5, 1) in dates
+
+
+def test_a_query_far_longer_than_every_chain_has_no_hits(index: LibraryIndex) -> None:
+    probabilities = np.zeros((300, 300), dtype=np.float32)
+    assert search_chain(index, "A" * 300, probabilities, None) == []
+
+
+def test_the_prefilter_keeps_the_chain_that_shares_kmers(index: LibraryIndex) -> None:
+    sequence = FOLDS["1CCC_A"][0]
+    chains = index.searchable(None, 3)
+    kept = prefilter(index, rna.encode_sequence(sequence), chains, budget=1.0)
+    np.testing.assert_array_equal(kept, chains)  # never fewer than 25
+    best = chains[np.argmax(index.shared_kmers(rna.encode_sequence(sequence))[chains])]
+    assert index.library.ids[index.library.chain_entry[best]] == "1CCC_A"
+
+
+def test_without_mmseqs_the_search_goes_on(
+    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert len(find_with_mmseqs(index, "ACGU", np.array([0, 1]))) == 0
+
+
+def test_chains_that_mmseqs_finds_are_aligned_as_well(
+    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "mmseqs"
+    program.write_text("#!/bin/sh\nprintf '3\\n1\\n3\\n77\\n' > \"$4\"\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    # 77 is no chain of the library.
+    np.testing.assert_array_equal(find_with_mmseqs(index, "ACGU", np.arange(4)), [3, 1])
+    monkeypatch.setattr(search, "prefilter", lambda *_: np.array([0]))
+    sequence, text, _ = FOLDS["1AAA_A"]
+    found = search_chain(index, sequence, make_pairing(text).probabilities, None)
+    assert 1 in {hit.chain for hit in found}
+
+
+def test_a_failing_mmseqs_costs_nothing(index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "mmseqs"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert len(find_with_mmseqs(index, "ACGU", np.arange(4))) == 0
+
+
+def test_a_search_of_a_small_library_takes_milliseconds(index: LibraryIndex) -> None:
+    sequence, text, _ = FOLDS["1AAA_A"]
+    probabilities = make_pairing(text).probabilities
+    began = time.perf_counter()
+    search_chain(index, sequence, probabilities, None)
+    assert time.perf_counter() - began < 0.5
