@@ -498,7 +498,7 @@ def test_a_wheel_carries_the_configs_and_finds_them_without_a_checkout(tmp_path:
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(unpacked)
-    program = "from rnafold.config import *; print(config_directory()); print(*list_names('gpu'))"
+    program = "from rnafold.config.strict_yaml import *; print(config_directory()); print(*list_names('gpu'))"
     environment = {key: value for key, value in os.environ.items() if key != "RNAFOLD_CONFIGS"}
     answer = subprocess.run(
         [sys.executable, "-c", program],

@@ -304,7 +304,7 @@ def test_a_process_killed_while_writing_leaves_a_readable_ledger(tmp_path: Path)
     path = tmp_path / "ledger.jsonl"
     code = (
         "import sys, pathlib\n"
-        "from rnafold.planner.ledger import LedgerSession\n"
+        "from rnafold.planner.quota.ledger import LedgerSession\n"
         "s = LedgerSession(pathlib.Path(sys.argv[1]), 'run', 't4', counts=True)\n"
         "print('up', flush=True)\n"
         "while True: s.progress()\n"
