@@ -179,7 +179,8 @@ def radial_basis(distance: Tensor) -> Tensor:
     """(.., RBF_CENTRES) Gaussians of distances in Å, evenly spaced from 2 to RBF_MAXIMUM."""
     centres = torch.linspace(2.0, RBF_MAXIMUM, RBF_CENTRES, device=distance.device)
     width = (RBF_MAXIMUM - 2.0) / (RBF_CENTRES - 1)
-    return torch.exp(-(((distance[..., None] - centres) / width) ** 2))
+    # exp() of less than -87 is denormal, which costs a CPU seventy times as much; nothing tells e^-80 from 0
+    return (distance[..., None] - centres).div(width).square().neg().clamp_min(-80.0).exp()
 
 
 def pair_geometry(coords: Tensor, frames: Tensor, distance: Tensor) -> Tensor:

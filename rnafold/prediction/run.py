@@ -10,7 +10,7 @@ from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_shipped_weights, find_slots
-from rnafold.machine import resolve_gpu
+from rnafold.machine import keep_freed_memory, resolve_gpu
 from rnafold.model.weights import choose_weights, load_network
 from rnafold.prediction.deadline import Outcome, predict, seed_everything
 from rnafold.prediction.slots import load_slots
@@ -52,6 +52,7 @@ def build_solver(options: PredictOptions) -> CandidateSolver:
         InputError: unreadable weights, slots or templates.
     """
     gpu, _ = resolve_gpu(options.gpu)
+    keep_freed_memory()
     device = load_gpu(gpu).hardware.device_type
     slots = load_slots(find_slots(options.slots))
     given = (options.weights or find_shipped_weights()) if options.use_network else None

@@ -201,6 +201,7 @@ def train_model(
     """
     budget = TimeBudget(max_hours)
     machine.check_device(config.hardware)
+    machine.keep_freed_memory()
     has_run = find_run(config, out, resume)
     check_comparison(config)
     guard = RunGuard(config, out, force=force)

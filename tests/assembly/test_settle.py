@@ -1,5 +1,7 @@
 """Settling: clashes and bonds of built residues come into range, residues that may not move stay where they are."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from rnafold import rna
 from rnafold.assembly import assemble
+from rnafold.assembly import settle as settle_module
 from rnafold.assembly.settle import near_pairs, settle
 from rnafold.geometry import build_helix
 from rnafold.scoring.measures import count_violations
@@ -63,9 +66,11 @@ def test_near_pairs_are_those_of_all_distances(length: int, seed: int, distance:
     points = _coil(length, seed) * 2
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     expected = {(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(apart < distance, 1)))}
-    found = near_pairs(points, distance)
-    assert found.shape[1] == len(expected)
-    assert {(int(i), int(j)) for i, j in found.T} == expected
+    for dense in (0, settle_module.DENSE):  # the grid, and all distances at once
+        with mock.patch.object(settle_module, "DENSE", dense):
+            found = near_pairs(points, distance)
+        assert found.shape[1] == len(expected)
+        assert {(int(i), int(j)) for i, j in found.T} == expected
 
 
 @pytest.mark.parametrize("seed", range(4))
