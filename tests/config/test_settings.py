@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rnafold.config import strict_yaml as config
 from rnafold.config.strict_yaml import (
     ConfigError,
     apply_overrides,
@@ -430,7 +430,7 @@ def test_dump_and_build_are_inverse_for_any_config(original: Config) -> None:
 @given(st.dictionaries(texts, texts | st.integers() | st.booleans() | st.none(), max_size=4))
 def test_dumped_text_means_the_same_to_a_yaml_1_1_reader(mapping: dict[str, Any]) -> None:
     # Others read the resolved config of a run with plain PyYAML: text that looks like `no` must come out quoted.
-    assert config.yaml.safe_load(dump(mapping)) == mapping
+    assert yaml.safe_load(dump(mapping)) == mapping
 
 
 @given(st.text(alphabet="ab1.:-#[]{}&*!|>'\"%@`, \n\t=e", max_size=40))

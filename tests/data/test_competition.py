@@ -3,6 +3,7 @@
 import datetime
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rnafold.data.competition import (
 )
 from rnafold.data.stoichiometry import parse_all_sequences
 from rnafold.errors import InputError
+from rnafold.structure import Chain
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 SEQUENCES = "target_id,sequence,temporal_cutoff,description,all_sequences\n"
@@ -35,11 +37,11 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def spans(chains):
+def spans(chains: Sequence[Chain]) -> list[tuple[str, int, int, int]]:
     return [(chain.chain_id, chain.copy, chain.start, chain.stop) for chain in chains]
 
 
-def test_letters_outside_acgu_become_n_and_t_becomes_u(tmp_path):
+def test_letters_outside_acgu_become_n_and_t_becomes_u(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", SEQUENCES + "1A_B,acGT-XNR,2001-02-03,words,\n")
     (target,) = read_targets(path)
     assert target.sequence == "ACGUNNNN"
@@ -47,7 +49,7 @@ def test_letters_outside_acgu_become_n_and_t_becomes_u(tmp_path):
     assert target.cutoff == datetime.date(2001, 2, 3)
 
 
-def test_quoted_line_breaks_and_blank_cells_are_read(tmp_path):
+def test_quoted_line_breaks_and_blank_cells_are_read(tmp_path: Path) -> None:
     text = SEQUENCES + 'R1,ACGU,,"two\nlines","\n>x|Chain A|y\nACGU\n"\nR2,AC,2020-01-01,,\n'
     one, two = read_targets(write(tmp_path / "s.csv", text))
     assert (one.description, one.cutoff) == ("two lines", None)
@@ -75,20 +77,24 @@ def test_quoted_line_breaks_and_blank_cells_are_read(tmp_path):
     ],
     ids=["one chain", "equal division", "stoichiometry order", "several letters", "the rest", "by text"],
 )
-def test_stoichiometry_gives_chains_and_copies(tmp_path, stoichiometry, sequence, fasta, expected):
+def test_stoichiometry_gives_chains_and_copies(
+    tmp_path: Path, stoichiometry: str, sequence: str, fasta: str, expected: list[tuple[str, int, int, int]]
+) -> None:
     text = PART2 + f'T,{sequence},2025-01-01,d,{stoichiometry},"{fasta}"\n'
     (target,) = read_targets(write(tmp_path / "s.csv", text))
     assert spans(target.chains) == expected
 
 
-def test_a_stoichiometry_that_fits_nothing_is_one_chain_with_a_warning(tmp_path, caplog):
+def test_a_stoichiometry_that_fits_nothing_is_one_chain_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = write(tmp_path / "s.csv", PART2 + "T,ACGUA,2025-01-01,d,A:2,\n")
     (target,) = read_targets(path)
     assert spans(target.chains) == [("A", 1, 0, 5)]
     assert "row 1" in caplog.text and "A:2" in caplog.text
 
 
-def test_fasta_headers_give_author_ids():
+def test_fasta_headers_give_author_ids() -> None:
     records = parse_all_sequences(">9I9W_1|Chains A[auth AAA], B|RNA|\nGG\nCC\n>p|Chain C|x|\nMK")
     assert records == [(("AAA", "B"), "GGCC"), (("C",), "NN")]
 
@@ -105,7 +111,7 @@ R2_3,G,3,2,0,0,1,2,5
 
 
 @pytest.mark.parametrize("block_bytes", [1, 40, 97, 1 << 20])
-def test_labels_mask_empty_and_minus_1e18_for_any_block_size(tmp_path, block_bytes):
+def test_labels_mask_empty_and_minus_1e18_for_any_block_size(tmp_path: Path, block_bytes: int) -> None:
     rows = list(read_labelled_rows(write(tmp_path / "l.csv", LABELS), block_bytes=block_bytes))
     assert [row.target_id for row in rows] == ["1A_B", "R2"]
     # conformation 2 of 1A_B has one whole residue (4 lacks z): dropped
@@ -117,7 +123,7 @@ def test_labels_mask_empty_and_minus_1e18_for_any_block_size(tmp_path, block_byt
     assert rows[1].references[1].coords[2, 0].tolist() == [1.0, 2.0, 5.0]
 
 
-def test_chain_and_copy_columns_override_the_stoichiometry(tmp_path):
+def test_chain_and_copy_columns_override_the_stoichiometry(tmp_path: Path) -> None:
     sequences = write(tmp_path / "s.csv", PART2 + "T,ACGUA,2025-01-01,d,A:1,\n")
     body = "".join(
         f"T_{i},{'ACGUA'[i - 1]},{i},{i},0,0,{'B' if i < 3 else 'A'},{2 if i == 5 else 1}\n" for i in range(1, 6)
@@ -127,7 +133,7 @@ def test_chain_and_copy_columns_override_the_stoichiometry(tmp_path):
     assert spans(entry.target.chains) == [("B", 1, 0, 2), ("A", 1, 2, 4), ("A", 2, 4, 5)]
 
 
-def test_targets_without_a_resolved_reference_are_left_out(tmp_path):
+def test_targets_without_a_resolved_reference_are_left_out(tmp_path: Path) -> None:
     sequences = write(tmp_path / "s.csv", SEQUENCES + "A,ACG,2020-01-01,,\nB,ACG,2020-01-01,,\nC,ACG,2020-01-01,,\n")
     rows = [f"{name}_{i},{'ACG'[i - 1]},{i},{x},{x},{x}\n" for name, x in (("A", 1), ("B", "")) for i in (1, 2, 3)]
     labels = write(tmp_path / "l.csv", "ID,resname,resid,x_1,y_1,z_1\n" + "".join(rows))
@@ -135,13 +141,13 @@ def test_targets_without_a_resolved_reference_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("target_id", ["R1107", "1SCL_A"])
-def test_ids_are_split_at_the_last_underscore(tmp_path, target_id):
+def test_ids_are_split_at_the_last_underscore(tmp_path: Path, target_id: str) -> None:
     rows = "".join(f"{target_id}_{i},A,{i},{i},0,0\n" for i in (1, 2, 3))
     ((found, _),) = read_labels(write(tmp_path / "l.csv", "ID,resname,resid,x_1,y_1,z_1\n" + rows))
     assert found == target_id
 
 
-def test_files_are_found_below_any_mount_and_higher_versions_first(tmp_path):
+def test_files_are_found_below_any_mount_and_higher_versions_first(tmp_path: Path) -> None:
     mount = tmp_path / "competitions" / "slug"
     (mount / "MSA").mkdir(parents=True)
     for name in ("train_sequences.csv", "train_labels.csv", "train_sequences.v2.csv", "train_labels.v2.csv"):
@@ -162,14 +168,14 @@ def test_files_are_found_below_any_mount_and_higher_versions_first(tmp_path):
     assert find_file(tmp_path, "none.csv", "sample_submission.csv") == tmp_path / "sample_submission.csv"
 
 
-def test_every_part2_target_is_split_into_its_chains():
+def test_every_part2_target_is_split_into_its_chains() -> None:
     targets = {t.target_id: t for t in read_targets(real("part2/test_sequences.csv"))}
     assert len(targets) == 28
     assert sum(target.length for target in targets.values()) == 9762
     for target in targets.values():
         assert target.chains[0].start == 0 and target.chains[-1].stop == target.length
         assert all(one.stop == two.start for one, two in zip(target.chains, target.chains[1:]))
-        by_id = {}
+        by_id: dict[str, set[str]] = {}
         for chain in target.chains:
             by_id.setdefault(chain.chain_id, set()).add(target.sequence[chain.start : chain.stop])
         assert all(len(texts) == 1 for texts in by_id.values())
@@ -178,7 +184,7 @@ def test_every_part2_target_is_split_into_its_chains():
 
 
 @pytest.mark.parametrize(("name", "count", "most"), [("train", 1499, 1), ("validation", 12, 40), ("recent", 60, 2)])
-def test_real_entries_have_no_nan_and_no_minus_1e18(name, count, most):
+def test_real_entries_have_no_nan_and_no_minus_1e18(name: str, count: int, most: int) -> None:
     entries = read_entries(real(f"{name}_sequences.csv"), real(f"{name}_labels.csv"))
     assert len(entries) == count
     assert max(len(entry.references) for entry in entries) == most
@@ -197,7 +203,7 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_size_of_the_labels(tmp_path):
+def test_memory_does_not_grow_with_the_size_of_the_labels(tmp_path: Path) -> None:
     body = "".join(f"{i % 1000},A,1,{i % 977}.123,{i % 787}.456,-{i % 577}.789,A,1\n" for i in range(1000))
     lines = [
         "".join(f"T@_{i + 1},A,{i + 1}," + line.split(",", 3)[3] + "\n" for i, line in enumerate(body.splitlines()))

@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,12 +74,12 @@ _pdbx_audit_revision_history.revision_date
 """
 
 
-def make_cif(*parts):
+def make_cif(*parts: str) -> str:
     header = "loop_\n" + "\n".join(f"_atom_site.{name}" for name in ATOM_COLUMNS.split())
     return "data_TEST\n" + "#\n".join([*parts, header + ATOMS])
 
 
-def test_mmcif_keeps_the_whole_sequence_with_author_chain_ids(tmp_path):
+def test_mmcif_keeps_the_whole_sequence_with_author_chain_ids(tmp_path: Path) -> None:
     path = tmp_path / "1abc.cif"
     path.write_text(make_cif(SEQUENCE, TYPES, EXTRA))
     (entry,) = read_structure_file(path)
@@ -93,7 +94,7 @@ def test_mmcif_keeps_the_whole_sequence_with_author_chain_ids(tmp_path):
     assert structure.coords[:, 0, 0].tolist() == [1.0, 2.5, 0.0, 4.0, 5.0]
 
 
-def test_all_models_give_several_references(tmp_path):
+def test_all_models_give_several_references(tmp_path: Path) -> None:
     path = tmp_path / "nmr.cif"
     path.write_text(make_cif(SEQUENCE, TYPES))
     (entry,) = read_structure_file(path, all_models=True)
@@ -113,7 +114,7 @@ def test_all_models_give_several_references(tmp_path):
     ],
     ids=["no types", "entity_poly_seq", "atoms alone"],
 )
-def test_mmcif_without_some_categories_still_reads(tmp_path, parts, expected):
+def test_mmcif_without_some_categories_still_reads(tmp_path: Path, parts: tuple[str, ...], expected: str) -> None:
     path = tmp_path / "x.cif.gz"
     path.write_bytes(gzip.compress(make_cif(*parts).encode()))
     (entry,) = read_structure_file(path)
@@ -121,7 +122,7 @@ def test_mmcif_without_some_categories_still_reads(tmp_path, parts, expected):
     assert entry.target.cutoff is None
 
 
-def test_a_chain_that_is_not_there_is_named_with_those_found(tmp_path):
+def test_a_chain_that_is_not_there_is_named_with_those_found(tmp_path: Path) -> None:
     path = tmp_path / "1abc.cif"
     path.write_text(make_cif(SEQUENCE, TYPES))
     assert len(read_structure_file(path, ["R"])) == 1
@@ -129,7 +130,17 @@ def test_a_chain_that_is_not_there_is_named_with_those_found(tmp_path):
         read_structure_file(path, ["P"])
 
 
-def pdb_atom(serial, name, alt, residue, chain, number, x, occupancy=1.0, record="ATOM"):
+def pdb_atom(
+    serial: int,
+    name: str,
+    alt: str,
+    residue: str,
+    chain: str,
+    number: int,
+    x: float,
+    occupancy: float = 1.0,
+    record: str = "ATOM",
+) -> str:
     return (
         f"{record:<6}{serial:>5} {name:^4}{alt}{residue:>3} {chain}{number:>4}    "
         f"{x:8.3f}{0.0:8.3f}{0.0:8.3f}{occupancy:6.2f}{10.0:6.2f}          {'C':>2}"
@@ -156,7 +167,7 @@ PDB = "\n".join(
 )
 
 
-def test_pdb_is_placed_on_seqres_with_gaps_masked(tmp_path):
+def test_pdb_is_placed_on_seqres_with_gaps_masked(tmp_path: Path) -> None:
     path = tmp_path / "1xyz.pdb"
     path.write_text(PDB)
     (entry,) = read_structure_file(path)
@@ -168,7 +179,7 @@ def test_pdb_is_placed_on_seqres_with_gaps_masked(tmp_path):
     assert entry.target.cutoff == datetime.date(1999, 7, 13)
 
 
-def test_runs_of_residues_go_where_their_numbers_say():
+def test_runs_of_residues_go_where_their_numbers_say() -> None:
     # the second run "A" fits at index 1, 2 and 3; numbers 1 and 4 put it at 3
     assert place_residues(list("GAAA"), ["G", "A"], [1, 4]) == [0, 3]
     assert place_residues(list("GAAA"), ["G", "C"], [1, 4]) is None
@@ -178,11 +189,11 @@ def test_runs_of_residues_go_where_their_numbers_say():
     ("name", "letter"),
     [("PSU", "U"), ("1MA", "A"), ("5MC", "C"), ("OMG", "G"), ("H2U", "U"), ("U", "U"), ("DT", "U"), ("ZZZ", "N")],
 )
-def test_residue_names_read_as_their_parents(name, letter):
+def test_residue_names_read_as_their_parents(name: str, letter: str) -> None:
     assert read_letter(name) == letter
 
 
-def test_what_the_file_states_comes_before_the_table():
+def test_what_the_file_states_comes_before_the_table() -> None:
     assert read_letter("ZZZ", {"ZZZ": "PSU"}) == "U"
     assert len(PARENT_OF) >= 60 and set(PARENT_OF.values()) == set("ACGU")
 
@@ -198,7 +209,7 @@ def test_what_the_file_states_comes_before_the_table():
     ],
     ids=["suffix", "empty", "no atoms in cif", "no atoms in pdb", "only DNA"],
 )
-def test_files_without_rna_are_refused_in_one_line(tmp_path, name, text, words):
+def test_files_without_rna_are_refused_in_one_line(tmp_path: Path, name: str, text: str, words: str) -> None:
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(InputError, match=words) as caught:
@@ -206,7 +217,7 @@ def test_files_without_rna_are_refused_in_one_line(tmp_path, name, text, words):
     assert "\n" not in str(caught.value)
 
 
-def test_coordinates_are_finite_where_masked_in(tmp_path):
+def test_coordinates_are_finite_where_masked_in(tmp_path: Path) -> None:
     path = tmp_path / "1abc.cif"
     path.write_text(make_cif(SEQUENCE, TYPES))
     (entry,) = read_structure_file(path)

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnafold.data.sampler import plan_epoch
+from rnafold.data.sampler import Window, plan_epoch
 
 
-def indices(windows: list) -> list[int]:
+def indices(windows: list[Window]) -> list[int]:
     return [k for w in windows for m in w.micro_batches for k in m]
 
 

@@ -2,6 +2,7 @@
 
 import datetime
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,17 @@ REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 BASE = "GGCAUCGUAAGCUUCGAUGCC"
 
 
-def entry(name, sequence, year=2000):
+def entry(name: str, sequence: str, year: int | None = 2000) -> Entry:
     cutoff = None if year is None else datetime.date(year, 1, 1)
     target = Target(target_id=name, sequence=sequence, chains=whole_chain(len(sequence)), cutoff=cutoff)
     return Entry(target=target, references=())
 
 
-def names(entries):
+def names(entries: Iterable[Entry]) -> list[str]:
     return [one.target.target_id for one in entries]
 
 
-def identical(one, two):
+def identical(one: str, two: str) -> int:
     return int(count_identical(encode_sequence(one), [encode_sequence(two)])[0])
 
 
@@ -53,11 +54,11 @@ def identical(one, two):
         ("", "ACG", 0),
     ],
 )
-def test_identical_letters_of_the_best_alignment(one, two, expected):
+def test_identical_letters_of_the_best_alignment(one: str, two: str, expected: int) -> None:
     assert identical(one, two) == expected
 
 
-def align_slowly(one, two):
+def align_slowly(one: str, two: str) -> tuple[int, int]:
     """(score, identities) by the textbook recursion."""
     best = {(0, 0): (0, 0)}
     for i in range(len(one) + 1):
@@ -79,19 +80,19 @@ def align_slowly(one, two):
 @given(
     one=st.text("ACGU", max_size=14), others=st.lists(st.text("ACGU", min_size=1, max_size=14), min_size=1, max_size=4)
 )
-def test_batched_alignment_equals_the_textbook_recursion(one, others):
+def test_batched_alignment_equals_the_textbook_recursion(one: str, others: list[str]) -> None:
     found = count_identical(encode_sequence(one), [encode_sequence(other) for other in others])
     assert found.tolist() == [align_slowly(one, other)[1] for other in others]
 
 
-def test_training_entries_are_strictly_older_than_the_cutoff():
+def test_training_entries_are_strictly_older_than_the_cutoff() -> None:
     entries = [entry("old", "A", 1999), entry("same", "A", 2000), entry("undated", "A", None)]
     before, after = split_by_date(entries, datetime.date(2000, 1, 1))
     assert names(before) == ["old"]
     assert names(after) == ["same", "undated"]
 
 
-def test_clusters_link_sequences_of_enough_identity():
+def test_clusters_link_sequences_of_enough_identity() -> None:
     # 21 letters: one substitution is 20/21 = 0.95, five are 16/21 = 0.76
     near = "A" + BASE[1:]
     far = BASE[:8] + "CCGAU" + BASE[13:]
@@ -104,7 +105,7 @@ def test_clusters_link_sequences_of_enough_identity():
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1000), identity=st.sampled_from([0.7, 0.8, 0.9]))
-def test_no_two_clusters_hold_a_similar_pair(seed, identity):
+def test_no_two_clusters_hold_a_similar_pair(seed: int, identity: float) -> None:
     rng = np.random.default_rng(seed)
     roots = ["".join(rng.choice(list("ACGU"), 24)) for _ in range(3)]
     texts = []
@@ -120,7 +121,7 @@ def test_no_two_clusters_hold_a_similar_pair(seed, identity):
                 assert identical(one, texts[j]) < identity * 24
 
 
-def test_long_sequences_are_compared_by_kmers_and_still_found():
+def test_long_sequences_are_compared_by_kmers_and_still_found() -> None:
     rng = np.random.default_rng(1)
     long = rng.choice(list("ACGU"), 3500)
     changed = long.copy()
@@ -130,7 +131,7 @@ def test_long_sequences_are_compared_by_kmers_and_still_found():
     assert labels.tolist() == [0, 0, 1]
 
 
-def test_the_development_set_is_younger_and_unlike_all_training_entries():
+def test_the_development_set_is_younger_and_unlike_all_training_entries() -> None:
     others = ["ACACACACUGUGUGUGACAC", "GGGGCCCCAAAAUUUUGGCC", "UAUAUGCGCGCUAUAUAGCG"]
     entries = [
         entry("a", others[0], 1990),
@@ -147,7 +148,7 @@ def test_the_development_set_is_younger_and_unlike_all_training_entries():
         development_split(entries, cutoff=datetime.date(1980, 1, 1))
 
 
-def test_the_seed_alone_decides_which_development_entries_stay():
+def test_the_seed_alone_decides_which_development_entries_stay() -> None:
     rng = np.random.default_rng(5)
     entries = [entry(f"e{i}", "".join(rng.choice(list("ACGU"), 20)), 1990 + i) for i in range(20)]
     kept = [names(development_split(entries, fraction=0.5, max_dev=4, seed=seed).dev) for seed in (1, 1, 2)]
@@ -167,13 +168,13 @@ def test_the_seed_alone_decides_which_development_entries_stay():
     ],
     ids=["younger", "same day", "older", "undated", "similar", "unlike"],
 )
-def test_leaks_are_judged_by_date_and_identity(sequence, year, kind):
+def test_leaks_are_judged_by_date_and_identity(sequence: str, year: int | None, kind: str | None) -> None:
     leaks = report_leaks([entry("t", sequence, year)], [entry("v", BASE, 2004)])
     assert [leak.kind for leak in leaks] == ([] if kind is None else [kind])
     assert [leak.allowed for leak in leaks] == ([] if kind is None else [kind == "similar but older"])
 
 
-def test_the_leak_line_counts_targets_and_names_the_first():
+def test_the_leak_line_counts_targets_and_names_the_first() -> None:
     train = [entry("t1", BASE, 2010), entry("t2", BASE, 1990)]
     line = format_leaks(report_leaks(train, [entry("v", BASE, 2004)]))
     assert "\n" not in line
@@ -181,7 +182,7 @@ def test_the_leak_line_counts_targets_and_names_the_first():
     assert format_leaks(report_leaks(train[1:], [entry("v", BASE, 2004)])).startswith("no leak: 1 validation")
 
 
-def test_the_real_training_set_does_not_leak_and_is_checked_in_seconds():
+def test_the_real_training_set_does_not_leak_and_is_checked_in_seconds() -> None:
     if not (REAL / "train_labels.csv").exists():
         pytest.skip("the real data are not beside the checkout")
     train, *others = (

@@ -4,13 +4,13 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
 
 from rnafold.cli.main import main
-from rnafold.config.settings import resolve_config
+from rnafold.config.settings import Config, resolve_config
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments import runs as runs_module
@@ -29,6 +29,7 @@ from rnafold.experiments.statistics import (
 )
 from rnafold.experiments.table import find_markers, put_block
 from rnafold.training.loop import Trainer, TrainState
+from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -323,7 +324,7 @@ def test_a_signal_ends_all_experiments_of_a_command_and_not_one_run(
 ) -> None:
     begun = []
 
-    def train(config, data, out, **_):  # type: ignore[no-untyped-def]
+    def train(config: Config, data: object, out: Path, **_: object) -> TrainState:
         begun.append(out.name)
         return TrainState(finished="signal")
 
@@ -340,9 +341,9 @@ def test_a_signal_ends_all_experiments_of_a_command_and_not_one_run(
 def test_a_failing_variant_is_in_the_table_and_the_others_go_on(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = runs_module.train_model
+    original = train_model
 
-    def train(config, *arguments, **options):  # type: ignore[no-untyped-def]
+    def train(config: Config, *arguments: Any, **options: Any) -> TrainState:
         if config.data.start_noise == 3.0:
             raise MemoryError("planted")
         return original(config, *arguments, **options)
@@ -404,7 +405,7 @@ def test_a_process_that_ends_badly_says_why(
         stdout.write("some log\nerror: the crop is too long\n")
         return SimpleNamespace(returncode=code)
 
-    monkeypatch.setattr(runs_module.subprocess, "run", run)
+    monkeypatch.setattr("subprocess.run", run)
     planned = plan_runs(read_experiment(trained / "tiny.yaml"), "cpu", tmp_path)[0]
     found = train_apart(planned, Session(data=trained / "data", budget=TimeBudget(1.0)), 2)
     assert found == reason if code in (0, 2) else found.startswith(reason)

@@ -1,6 +1,7 @@
 """Base pairs: the built-in partition function against enumeration, ViennaRNA, choice of structures, cache."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ PAIRS = {"AU", "UA", "GC", "CG", "GU", "UG"}
 
 
 @pytest.fixture
-def no_vienna(monkeypatch):
+def no_vienna(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secondary, "load_vienna", lambda: None)
 
 
-def list_structures(sequence, start, stop):
+def list_structures(sequence: str, start: int, stop: int) -> list[list[tuple[int, int]]]:
     """All nested pair lists of residues start .. stop-1 with hairpins of at least three."""
     if stop - start < 5:
         return [[]]
@@ -37,7 +38,7 @@ def list_structures(sequence, start, stop):
     return found
 
 
-def loop_energy(sequence, i, j, branches):
+def loop_energy(sequence: str, i: int, j: int, branches: list[tuple[int, int]]) -> float | None:
     """Energy in kcal/mol of the loop closed by (i, j), written anew from the tables; None if the model has it not."""
     weak = sequence[i] + sequence[j] not in ("GC", "CG")
     if not branches:
@@ -64,7 +65,7 @@ def loop_energy(sequence, i, j, branches):
     return 3.4 + 0.4 * (len(branches) + 1) + 0.45 * weak_ends
 
 
-def structure_energy(sequence, pairs):
+def structure_energy(sequence: str, pairs: list[tuple[int, int]]) -> float | None:
     total = 0.0
     for i, j in pairs:
         inner = [(p, q) for p, q in pairs if i < p and q < j]
@@ -83,7 +84,7 @@ def structure_energy(sequence, pairs):
     ["GGGAAACCC", "GGCGAAAGCC", "GCAAAGCAAGCAAAGCAGC", "GGAGAAACAGGAAACACC", "GUUCGCAGACUUCGAGU"],
     ids=["hairpin", "tetraloop", "two branches", "multiloop", "wobble"],
 )
-def test_the_partition_function_equals_enumeration(sequence):
+def test_the_partition_function_equals_enumeration(sequence: str) -> None:
     weights, counts = 0.0, np.zeros((len(sequence), len(sequence)))
     for pairs in list_structures(sequence, 0, len(sequence)):
         energy = structure_energy(sequence, pairs)
@@ -101,20 +102,20 @@ def test_the_partition_function_equals_enumeration(sequence):
 
 @settings(max_examples=15, deadline=None)
 @given(st.text("ACGUN", min_size=1, max_size=40))
-def test_probabilities_are_symmetric_and_sum_to_at_most_one(sequence):
+def test_probabilities_are_symmetric_and_sum_to_at_most_one(sequence: str) -> None:
     _, probabilities = stem_energy.fold_partition(sequence)
     assert (probabilities == probabilities.T).all()
     assert probabilities.sum(axis=1).max() <= 1 + 1e-9
     assert probabilities[[letter == "N" for letter in sequence]].sum() == 0
 
 
-def test_four_hundred_residues_neither_overflow_nor_vanish():
+def test_four_hundred_residues_neither_overflow_nor_vanish() -> None:
     energy, probabilities = stem_energy.fold_partition("GC" * 100 + "UUCG" + "GC" * 98)
     assert np.isfinite(energy) and energy < -200
     assert np.isfinite(probabilities).all() and probabilities.sum() > 300
 
 
-def test_without_viennarna_the_fallback_is_used_and_named(no_vienna):
+def test_without_viennarna_the_fallback_is_used_and_named(no_vienna: None) -> None:
     pairing = predict_pairing(HAIRPIN, num_samples=3)
     assert pairing.source == "stem-energy fallback"
     assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
@@ -122,12 +123,14 @@ def test_without_viennarna_the_fallback_is_used_and_named(no_vienna):
     assert pairing.probabilities.dtype == np.float32
 
 
-def test_the_missing_library_is_reported_once(monkeypatch, caplog):
-    def refuse(name):
+def test_the_missing_library_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(name: str) -> None:
         raise ImportError(name)
 
     secondary.load_vienna.cache_clear()
-    monkeypatch.setattr(secondary.importlib, "import_module", refuse)
+    monkeypatch.setattr("importlib.import_module", refuse)
     assert secondary.load_vienna() is None and secondary.load_vienna() is None
     secondary.load_vienna.cache_clear()
     assert [
@@ -135,7 +138,7 @@ def test_the_missing_library_is_reported_once(monkeypatch, caplog):
     ].__len__() == 1
 
 
-def test_the_fallback_folds_long_sequences_in_windows(no_vienna, monkeypatch):
+def test_the_fallback_folds_long_sequences_in_windows(no_vienna: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secondary, "FALLBACK_WINDOW", 40)
     sequence = "A" * 30 + HAIRPIN + "A" * 60 + HAIRPIN
     partner = predict_pairing(sequence, num_samples=0).partner
@@ -143,7 +146,7 @@ def test_the_fallback_folds_long_sequences_in_windows(no_vienna, monkeypatch):
     assert [partner[30], partner[108]] == [47, 125]
 
 
-def test_viennarna_folds_a_hairpin_and_samples_reproducibly():
+def test_viennarna_folds_a_hairpin_and_samples_reproducibly() -> None:
     pytest.importorskip("RNA")
     first, second = (predict_pairing("ACGUACGAUCGAUUCGGAGC" + HAIRPIN, seed=seed) for seed in (1, 1))
     assert first.source == "viennarna"
@@ -153,7 +156,7 @@ def test_viennarna_folds_a_hairpin_and_samples_reproducibly():
     assert first.samples.shape == (4, 38)
 
 
-def test_two_strands_pair_with_each_other():
+def test_two_strands_pair_with_each_other() -> None:
     pytest.importorskip("RNA")
     chains = (Chain(chain_id="A", copy=1, start=0, stop=8), Chain(chain_id="B", copy=1, start=8, stop=16))
     pairing = predict_pairing("GGGACGCCGGCGUCCC", chains)
@@ -161,7 +164,7 @@ def test_two_strands_pair_with_each_other():
     assert pairing.samples.shape == (4, 16)
 
 
-def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch):
+def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("RNA")
     monkeypatch.setattr(secondary, "MAX_WHOLE", 30)
     chains = tuple(Chain(chain_id="A", copy=i + 1, start=18 * i, stop=18 * i + 18) for i in range(2))
@@ -175,7 +178,7 @@ def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch):
     assert windows.source == "viennarna in windows" and windows.partner[20] == 37
 
 
-def test_an_alignment_with_enough_rows_contributes_half(monkeypatch):
+def test_an_alignment_with_enough_rows_contributes_half(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("RNA")
     rows = [HAIRPIN, "GGCACGCUUCGGCGUGCC", "GAGACGCUUCGGCGUCUC", "GGGUCGCUUCGGCGACCC"]
     msa = Msa(tokens=np.array([["ACGUN-".index(letter) for letter in row] for row in rows], dtype=np.int8))
@@ -188,12 +191,12 @@ def test_an_alignment_with_enough_rows_contributes_half(monkeypatch):
     assert pairing.probabilities.max() <= 1
 
 
-def test_sequences_beyond_the_limit_are_refused():
+def test_sequences_beyond_the_limit_are_refused() -> None:
     with pytest.raises(InputError, match="20001 residues"):
         predict_pairing("A" * 20_001)
 
 
-def test_the_chosen_structure_is_nested_and_best():
+def test_the_chosen_structure_is_nested_and_best() -> None:
     probabilities = np.zeros((6, 6), dtype=np.float32)
     for i, j, value in ((0, 5, 0.9), (1, 4, 0.8), (2, 5, 0.3), (0, 3, 0.6)):
         probabilities[i, j] = probabilities[j, i] = value
@@ -203,7 +206,7 @@ def test_the_chosen_structure_is_nested_and_best():
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), length=st.integers(0, 25))
-def test_variations_are_valid_structures_and_follow_the_seed(seed, length):
+def test_variations_are_valid_structures_and_follow_the_seed(seed: int, length: int) -> None:
     values = np.random.default_rng(seed).random((length, length)).astype(np.float32) ** 4
     probabilities = np.triu(values, 4) + np.triu(values, 4).T
     one, two = (vary_partners(probabilities, 3, np.random.default_rng(seed)) for _ in range(2))
@@ -213,11 +216,13 @@ def test_variations_are_valid_structures_and_follow_the_seed(seed, length):
         assert "[" not in format_dot_bracket(partner)
 
 
-def make_target(name, sequence):
+def make_target(name: str, sequence: str) -> Target:
     return Target(target_id=name, sequence=sequence, chains=whole_chain(len(sequence)))
 
 
-def test_the_cache_gives_what_was_computed_and_computes_once(tmp_path, no_vienna, monkeypatch):
+def test_the_cache_gives_what_was_computed_and_computes_once(
+    tmp_path: Path, no_vienna: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = PairingCache(tmp_path)
     stored = cache.compute(
         [make_target("one", HAIRPIN), make_target("same", HAIRPIN), make_target("two", "GGGAAAACCC")]
@@ -233,7 +238,7 @@ def test_the_cache_gives_what_was_computed_and_computes_once(tmp_path, no_vienna
     assert len(cache.compute([make_target("one", HAIRPIN)])) == 1
 
 
-def test_damaged_files_are_made_again_and_other_settings_have_other_files(tmp_path, no_vienna):
+def test_damaged_files_are_made_again_and_other_settings_have_other_files(tmp_path: Path, no_vienna: None) -> None:
     cache = PairingCache(tmp_path)
     cache.compute([make_target("one", HAIRPIN)])
     (path,) = tmp_path.iterdir()
@@ -243,7 +248,7 @@ def test_damaged_files_are_made_again_and_other_settings_have_other_files(tmp_pa
     assert PairingCache(tmp_path, num_samples=1).locate(make_target("one", HAIRPIN)) != path
 
 
-def test_two_processes_give_the_same_files_as_one(tmp_path):
+def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
     pytest.importorskip("RNA")
     targets = [make_target("one", HAIRPIN), make_target("two", "GGGAAAACCC" + HAIRPIN)]
     alone = PairingCache(tmp_path / "1").compute(targets, jobs=1)

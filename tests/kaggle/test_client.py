@@ -52,7 +52,8 @@ class FakeKaggle:
             response._content = b""
             return response
         name = request.url.rpartition("/")[2]
-        body = json.loads(request.body or b"{}")
+        sent: Any = request.body
+        body = json.loads(sent or b"{}")
         self.calls.append((name, body))
         answer = self.answers[name]
         answer = answer(body) if callable(answer) else answer

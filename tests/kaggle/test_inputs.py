@@ -11,12 +11,12 @@ from rnafold.config.settings import resolve_config
 from rnafold.config.strict_yaml import dump
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
+from rnafold.files.weights_header import read_weights_description
 from rnafold.kaggle.inputs import (
     copy_earlier_run,
     find_competition,
     find_earlier_run,
     find_weights,
-    read_weights_description,
 )
 from rnafold.training.checkpoint import Checkpoint, save_checkpoint
 

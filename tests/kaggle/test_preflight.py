@@ -95,7 +95,7 @@ def test_an_operation_with_a_wrong_result_is_a_failure() -> None:
 
 def test_a_package_that_is_not_installed_is_a_fault_and_an_old_one_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     needs = ["numpy>=999", "surely-not-installed>=1", "pandas>=2; extra == 'test'"]
-    monkeypatch.setattr(preflight.metadata, "requires", lambda _name: needs)
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: needs)
     findings = preflight.check_packages("rnafold-kit")
     assert [f.level for f in findings] == ["warning", "fault"]
     assert "surely-not-installed" in findings[1].text

@@ -176,6 +176,7 @@ def test_a_target_without_any_resolved_residue_gives_finite_zeros() -> None:
     terms = compute_losses(output_of(coords), batch, CONFIG, 10.0)
     terms.total.sum().backward()
     assert terms.residues.item() == 0
+    assert coords.grad is not None
     assert torch.isfinite(terms.total).all() and torch.isfinite(coords.grad).all()
 
 
@@ -183,7 +184,7 @@ def test_all_residues_at_one_point_give_a_finite_gradient() -> None:
     batch = collate([make_duplex(12)])
     coords = torch.zeros_like(batch.coords, requires_grad=True)
     compute_losses(Output(coords=coords), batch, CONFIG, 10.0).total.sum().backward()
-    assert torch.isfinite(coords.grad).all()
+    assert coords.grad is not None and torch.isfinite(coords.grad).all()
 
 
 @pytest.mark.parametrize("size", [5, 11, 12, 15, 16, 20, 24, 29, 30, 69, 720])
@@ -215,7 +216,12 @@ def test_the_cost_of_1200_residues_stays_far_below_a_full_matrix() -> None:
     coords = batch.start[:, :, 0].clone().requires_grad_(True)
     value = sum(v.sum() for v in measure_physics(coords, batch, batch.mask).values())
     saved: list[int] = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         value = sum(v.sum() for v in measure_physics(coords, batch, batch.mask).values())
     assert isinstance(value, torch.Tensor)
     # one (L, L) float array has 1,440,000 values; no saved tensor may come near it

@@ -53,8 +53,9 @@ def test_every_parameter_receives_a_gradient(name: str) -> None:
     total.backward()
     dead = [n for n, p in network.named_parameters() if p.grad is None or not (p.grad.abs() > 1e-12).any()]
     assert dead == []
-    key_bias = network.blocks[0].attention.project_in.bias.grad.chunk(3)[1]
-    assert key_bias.abs().max() > 1e-9, "without rotary positions the key bias would be dead"
+    key_bias = network.get_parameter("blocks.0.attention.project_in.bias").grad
+    assert key_bias is not None
+    assert key_bias.chunk(3)[1].abs().max() > 1e-9, "without rotary positions the key bias would be dead"
 
 
 @pytest.mark.parametrize("name", ["plain", "minimal"])
@@ -85,7 +86,7 @@ def trained(name: str = "minimal") -> torch.nn.Module:
     torch.manual_seed(0)
     network = build_network(load(name)).eval()
     with torch.no_grad():
-        for parameter in network.relaxation.parameters():
+        for parameter in network.get_submodule("relaxation").parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return network
 
@@ -127,8 +128,10 @@ def test_gradient_checkpointing_gives_the_same_gradient() -> None:
         batch = duplexes(12)
         torch.manual_seed(1)
         compute_losses(network(batch), batch, LossConfig(), 10.0).total.sum().backward()
-        gradients.append(network.tokens.weight.grad.clone())
-    assert torch.allclose(*gradients, atol=1e-6)
+        gradient = network.get_parameter("tokens.weight").grad
+        assert gradient is not None
+        gradients.append(gradient.clone())
+    assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
 
 
 def test_a_crop_keeps_only_pairs_inside_it() -> None:

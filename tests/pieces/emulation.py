@@ -65,7 +65,7 @@ def build_image(folder: Path) -> Path:
     """A fresh environment that sees this one's packages except what Kaggle's image lacks; returns its Python."""
     site = folder / "image"
     site.mkdir(parents=True)
-    for entry in Path(metadata.distribution("numpy").locate_file("")).iterdir():
+    for entry in Path(str(metadata.distribution("numpy").locate_file(""))).iterdir():
         if not entry.name.lower().startswith(NOT_IN_IMAGE) and entry.name != "__pycache__":
             (site / entry.name).symlink_to(entry)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")], check=True)

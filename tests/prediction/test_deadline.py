@@ -1,6 +1,7 @@
 """Prediction: a valid file whatever happens, within the deadline, in the sample's order."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,32 +14,36 @@ from rnafold.errors import InputError
 from rnafold.model.folding import fold_example, join_chunks
 from rnafold.model.network import build_network
 from rnafold.prediction.deadline import build_fallback, match_targets, run_targets
-from rnafold.structure import Candidate
+from rnafold.structure import Candidate, Target
 from rnafold.submission import check_submission, find_records, list_defects, read_sample, read_submission, records_path
+from rnafold.submission.rows import Sample
 from tests.pieces.duplexes import make_duplex
+
+# Where the submission goes, the sample, its content, and the targets.
+Job = tuple[Path, Path, Sample, list[Target]]
 
 
 @pytest.fixture
-def job(tmp_path: Path):  # type: ignore[no-untyped-def]
+def job(tmp_path: Path) -> Job:
     write_demo_data(tmp_path / "data", num_train=3, num_test=6)
     sample_path = tmp_path / "data" / "sample_submission.csv"
     targets = read_targets(tmp_path / "data" / "test_sequences.csv")
     return tmp_path / "submission.csv", sample_path, read_sample(sample_path), targets
 
 
-def solve_well(target, seconds):  # type: ignore[no-untyped-def]
+def solve_well(target: Target, seconds: float) -> list[Candidate]:
     return candidates(np.cumsum(np.ones((5, target.length, 3)), axis=1))
 
 
-def candidates(coords):  # type: ignore[no-untyped-def]
+def candidates(coords: np.ndarray) -> list[Candidate]:
     return [Candidate(coords=c, origin="network", confidence=0.5 - k / 10, note="n") for k, c in enumerate(coords)]
 
 
-def test_the_file_is_valid_before_the_first_target_is_solved(job) -> None:  # type: ignore[no-untyped-def]
+def test_the_file_is_valid_before_the_first_target_is_solved(job: Job) -> None:
     out, sample_path, sample, targets = job
     seen = []
 
-    def solve(target, seconds):  # type: ignore[no-untyped-def]
+    def solve(target: Target, seconds: float) -> list[Candidate]:
         seen.append(list_defects(check_submission(out, sample_path)))
         return solve_well(target, seconds)
 
@@ -58,10 +63,12 @@ def test_the_file_is_valid_before_the_first_target_is_solved(job) -> None:  # ty
     ],
     ids=["exception", "memory", "shape", "nan"],
 )
-def test_a_fault_in_one_target_costs_that_target_only(job, fault, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_a_fault_in_one_target_costs_that_target_only(
+    job: Job, fault: Callable[[], np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
     out, sample_path, sample, targets = job
 
-    def solve(target, seconds):  # type: ignore[no-untyped-def]
+    def solve(target: Target, seconds: float) -> list[Candidate]:
         return candidates(fault()) if target.target_id == "DX003" else solve_well(target, seconds)
 
     outcome = run_targets(targets, sample, out, solve, deadline_seconds=None)
@@ -77,7 +84,9 @@ def test_a_fault_in_one_target_costs_that_target_only(job, fault, caplog) -> Non
     assert {(r.origin, r.confidence) for r in records["DX003"]} == {("fallback", None)}
 
 
-def test_a_record_that_cannot_be_written_costs_a_log_line_and_not_the_submission(job, caplog) -> None:  # type: ignore[no-untyped-def]
+def test_a_record_that_cannot_be_written_costs_a_log_line_and_not_the_submission(
+    job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
     out, sample_path, sample, targets = job
     records_path(out).mkdir()
     outcome = run_targets(targets, sample, out, solve_well, deadline_seconds=None)
@@ -86,10 +95,10 @@ def test_a_record_that_cannot_be_written_costs_a_log_line_and_not_the_submission
     assert "no record of expected scores" in caplog.text
 
 
-def test_a_target_that_hangs_is_interrupted_and_the_rest_still_gets_its_turn(job) -> None:  # type: ignore[no-untyped-def]
+def test_a_target_that_hangs_is_interrupted_and_the_rest_still_gets_its_turn(job: Job) -> None:
     out, sample_path, sample, targets = job
 
-    def solve(target, seconds):  # type: ignore[no-untyped-def]
+    def solve(target: Target, seconds: float) -> list[Candidate]:
         if target.target_id == "DX001":
             time.sleep(60)
         return solve_well(target, seconds)
@@ -102,11 +111,11 @@ def test_a_target_that_hangs_is_interrupted_and_the_rest_still_gets_its_turn(job
     assert list_defects(check_submission(out, sample_path)) == []
 
 
-def test_targets_without_time_keep_their_fallback_and_are_counted(job) -> None:  # type: ignore[no-untyped-def]
+def test_targets_without_time_keep_their_fallback_and_are_counted(job: Job) -> None:
     out, sample_path, sample, targets = job
     now = [0.0]
 
-    def solve(target, seconds):  # type: ignore[no-untyped-def]
+    def solve(target: Target, seconds: float) -> list[Candidate]:
         now[0] += 20.0
         return solve_well(target, seconds)
 
@@ -118,7 +127,7 @@ def test_targets_without_time_keep_their_fallback_and_are_counted(job) -> None: 
     assert list_defects(check_submission(out, sample_path)) == []
 
 
-def test_a_sample_of_other_targets_or_lengths_is_refused(job) -> None:  # type: ignore[no-untyped-def]
+def test_a_sample_of_other_targets_or_lengths_is_refused(job: Job) -> None:
     _, sample_path, sample, targets = job
     with pytest.raises(InputError, match=r"1 targets are not in .*DX001"):
         match_targets(targets[1:], sample, Path("test.csv"), sample_path)
@@ -127,7 +136,7 @@ def test_a_sample_of_other_targets_or_lengths_is_refused(job) -> None:  # type: 
         match_targets(shorter, sample, Path("test.csv"), sample_path)
 
 
-def read_targets_with(target):  # type: ignore[no-untyped-def]
+def read_targets_with(target: Target) -> Target:
     from dataclasses import replace
 
     return replace(target, sequence=target.sequence[:-1])

@@ -88,7 +88,7 @@ def test_draws_have_the_means_spreads_and_correlations_asked_for() -> None:
     # 600 draws: the mean is known to 0.1 / sqrt(600) = 0.004.
     np.testing.assert_allclose(draws.mean(0), [0.2, 0.3, 0.4], atol=0.015)
     np.testing.assert_allclose(draws.std(0), [0.1, 0.1, 0.05], atol=0.01)
-    found = np.corrcoef(draws.T)
+    found = np.asarray(np.corrcoef(draws.T))
     assert found[0, 1] == pytest.approx(0.9, abs=0.05)
     assert found[0, 2] == pytest.approx(0.0, abs=0.12)
 

@@ -3,6 +3,7 @@
 import datetime
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,8 @@ from rnafold.model.network import PairNetwork, build_network
 from rnafold.prediction import solver as solver_module
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver, turns_stems
-from rnafold.structure import Candidate, Entry, Pairing
-from rnafold.templates.library import TemplateLibrary
+from rnafold.structure import Candidate, Entry, Pairing, Target
+from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.sources import Sources
 from rnafold.training.starts import StartLibrary
@@ -92,11 +93,11 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
     from rnafold.training import starts
 
     seen = []
-    original = starts.build_candidates
+    original = build_candidates
 
-    def spy(target, pairing, sources, gate, **options):  # type: ignore[no-untyped-def]
+    def spy(target: Target, pairing: Pairing, sources: Sources, gate: Gate, **options: Any) -> list[Candidate]:
         allowed = sources.library.allowed(gate)
-        dates = [sources.library.chain_date(k) for k in np.flatnonzero(allowed)]
+        dates = [sources.library.chain_date(int(k)) for k in np.flatnonzero(allowed)]
         seen.append((target, gate, dates))
         return original(target, pairing, sources, gate, **options)
 
@@ -107,7 +108,7 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
     made = library.build(grouped, pairings)
     assert set(made) == {e.target.target_id for e in grouped}
     for target, gate, dates in seen:
-        assert gate.groups and all(date < target.cutoff for date in dates)
+        assert gate.groups and target.cutoff is not None and all(date < target.cutoff for date in dates)
     assert next(gate for target, gate, _ in seen if target.target_id == "DT006").groups == {"twins"}
     again = StartLibrary(grouped, tmp_path, num_templates=1, num_assemblies=2, seed=0).build(grouped, pairings)
     assert len(seen) == len({e.target.sequence for e in grouped}), "the second time everything came from the cache"
@@ -178,12 +179,12 @@ def test_the_time_of_a_refinement_is_foretold_by_its_passes(
     clock = [0.0]
     fold = CandidateSolver._fold
 
-    def slow(self, target, pairing, starts, candidates):  # type: ignore[no-untyped-def]
+    def slow(self: CandidateSolver, target: Target, pairing: Pairing, starts: Any, candidates: Any) -> Any:
         clock[0] += pairs * sum(1 + self.count_recycles(start) for start in starts)
         return fold(self, target, pairing, starts, candidates)
 
     monkeypatch.setattr(CandidateSolver, "_fold", slow)
-    monkeypatch.setattr(solver_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     monkeypatch.setattr(solver_module, "PAIRS_AT_ONCE", 1)  # one candidate at a time
     solver.recycles = 3
     kinds = [c.origin for c in solver.choose_starts(made)]

@@ -1,5 +1,6 @@
 """PDB and mmCIF files of predictions: read back by the project's own reader, refused where columns are too narrow."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,14 @@ def build_points(num_models: int, length: int, seed: int = 0) -> np.ndarray:
 @both
 @settings(max_examples=15, deadline=None)
 @given(sequence=st.text("ACGU", min_size=3, max_size=40), num_models=st.integers(1, 5), seed=st.integers(0, 999))
-def test_models_come_back_with_sequence_and_coordinates(tmp_path_factory, write, suffix, sequence, num_models, seed):
+def test_models_come_back_with_sequence_and_coordinates(
+    tmp_path_factory: pytest.TempPathFactory,
+    write: Callable[..., object],
+    suffix: str,
+    sequence: str,
+    num_models: int,
+    seed: int,
+) -> None:
     path = tmp_path_factory.mktemp("export") / f"R1.{suffix}"
     points = build_points(num_models, len(sequence), seed)
     write(path, build_target(sequence), points)
@@ -39,7 +47,9 @@ def test_models_come_back_with_sequence_and_coordinates(tmp_path_factory, write,
 
 
 @both
-def test_every_copy_of_a_complex_is_a_chain_of_its_own(tmp_path: Path, write, suffix):
+def test_every_copy_of_a_complex_is_a_chain_of_its_own(
+    tmp_path: Path, write: Callable[..., object], suffix: str
+) -> None:
     chains = (
         Chain(chain_id="B", copy=1, start=0, stop=4),
         Chain(chain_id="B", copy=2, start=4, stop=8),
@@ -56,7 +66,9 @@ def test_every_copy_of_a_complex_is_a_chain_of_its_own(tmp_path: Path, write, su
 
 
 @both
-def test_a_residue_without_coordinates_is_left_out_and_still_in_the_sequence(tmp_path: Path, write, suffix):
+def test_a_residue_without_coordinates_is_left_out_and_still_in_the_sequence(
+    tmp_path: Path, write: Callable[..., object], suffix: str
+) -> None:
     points = build_points(1, 6)
     points[0, 2] = np.nan
     write(tmp_path / f"R1.{suffix}", build_target("GACUAC"), points)
@@ -68,7 +80,7 @@ def test_a_residue_without_coordinates_is_left_out_and_still_in_the_sequence(tmp
     assert sum(line.startswith(("CONECT", "covale")) for line in text.splitlines() if line.strip() != "covale") == 3
 
 
-def test_a_pdb_atom_row_has_every_value_in_its_columns(tmp_path: Path):
+def test_a_pdb_atom_row_has_every_value_in_its_columns(tmp_path: Path) -> None:
     write_pdb(tmp_path / "R1.pdb", build_target("GAC"), np.array([[1.5, -2.25, 3.125]] * 3), np.array([0, 12.25, 1e6]))
     rows = [line for line in (tmp_path / "R1.pdb").read_text().splitlines() if line.startswith("ATOM")]
     second = rows[1]
@@ -85,7 +97,7 @@ def test_a_pdb_atom_row_has_every_value_in_its_columns(tmp_path: Path):
     assert all(len(line) == 80 for line in rows)
 
 
-def test_a_bfactor_for_each_model_is_written_to_it(tmp_path: Path):
+def test_a_bfactor_for_each_model_is_written_to_it(tmp_path: Path) -> None:
     write_mmcif(tmp_path / "R1.cif", build_target("GAC"), build_points(2, 3), np.array([[1, 2, 3], [40, 50, 60.0]]))
     rows = [line.split() for line in (tmp_path / "R1.cif").read_text().splitlines() if line.startswith("ATOM")]
     assert [(row[-1], row[14]) for row in rows] == [
@@ -107,7 +119,9 @@ def test_a_bfactor_for_each_model_is_written_to_it(tmp_path: Path):
         pytest.param("GAC", None, 12000.0, "Å", id="coordinates"),
     ],
 )
-def test_what_pdb_columns_cannot_hold_is_refused_and_mmcif_takes_it(tmp_path: Path, sequence, chains, shift, words):
+def test_what_pdb_columns_cannot_hold_is_refused_and_mmcif_takes_it(
+    tmp_path: Path, sequence: str, chains: tuple[Chain, ...] | None, shift: float, words: str
+) -> None:
     target = build_target(sequence, chains)
     points = build_points(1, len(sequence)) + shift
     with pytest.raises(InputError, match="mmcif") as caught:
@@ -120,7 +134,7 @@ def test_what_pdb_columns_cannot_hold_is_refused_and_mmcif_takes_it(tmp_path: Pa
 
 
 @both
-def test_62_chains_fit_and_get_62_names(tmp_path: Path, write, suffix):
+def test_62_chains_fit_and_get_62_names(tmp_path: Path, write: Callable[..., object], suffix: str) -> None:
     chains = tuple(Chain(chain_id="A", copy=i + 1, start=3 * i, stop=3 * i + 3) for i in range(62))
     write(tmp_path / f"R1.{suffix}", build_target("GAC" * 62, chains), build_points(1, 186))
     entries = read_structure_file(tmp_path / f"R1.{suffix}")
@@ -128,20 +142,20 @@ def test_62_chains_fit_and_get_62_names(tmp_path: Path, write, suffix):
 
 
 @both
-def test_coordinates_of_another_length_are_refused(tmp_path: Path, write, suffix):
+def test_coordinates_of_another_length_are_refused(tmp_path: Path, write: Callable[..., object], suffix: str) -> None:
     with pytest.raises(InputError, match=r"expected \(models, 4, 3\)"):
         write(tmp_path / f"R1.{suffix}", build_target("GACU"), build_points(1, 3))
     with pytest.raises(InputError, match="B-factors"):
         write(tmp_path / f"R1.{suffix}", build_target("GACU"), build_points(2, 4), np.zeros((3, 4)))
 
 
-def test_agreement_is_one_where_models_are_the_same_up_to_a_move():
+def test_agreement_is_one_where_models_are_the_same_up_to_a_move() -> None:
     first = np.cumsum(np.full((1, 12, 3), 3.0), axis=1)
     moved = first @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).T + 7.0
     np.testing.assert_allclose(measure_agreement(np.concatenate([first, moved])), 1.0)
 
 
-def test_agreement_counts_the_distances_kept():
+def test_agreement_counts_the_distances_kept() -> None:
     # residues on a line at 0, 10, 20 Å; in the second model the last stands at 23: the distance 1-2 changes by 3 Å
     line = np.array([[0.0, 0, 0], [10, 0, 0], [20, 0, 0]])
     other = line.copy()
@@ -154,5 +168,5 @@ def test_agreement_counts_the_distances_kept():
     np.testing.assert_allclose(agreement, [[1, 5 / 8, 1 / 4], [1, 5 / 8, 1 / 4]])
 
 
-def test_a_single_model_agrees_with_itself():
+def test_a_single_model_agrees_with_itself() -> None:
     assert measure_agreement(build_points(1, 5)).tolist() == [[1.0] * 5]

@@ -5,8 +5,10 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -46,7 +48,7 @@ def write_run(folder: Path, config: Config, step: int = 60) -> Path:
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(summary))
     scores = [0.40, 0.42, 0.44, 0.46, 0.48, 0.50, 0.49, 0.48, 0.47, 0.46, 0.45, 0.44]
-    records: list[dict] = []
+    records: list[dict[str, Any]] = []
     for epoch, score in enumerate(scores, start=1):
         train = {"kind": "train", "step": 10 * epoch, "epoch": epoch, "loss": 5.0 - epoch / 4}
         records.append({**train, "learning_rate": 1e-3, "elapsed_seconds": 1800.0 * epoch})
@@ -212,8 +214,8 @@ def cut_metrics(folder: Path) -> None:
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(
-    run: Path, results: Path, tmp_path: Path, change, message: str
-) -> None:  # type: ignore[no-untyped-def]
+    run: Path, results: Path, tmp_path: Path, change: Callable[[Path], object], message: str
+) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     change(folder)
@@ -242,7 +244,7 @@ def test_results_are_read_back_as_they_were_written(results: Path) -> None:
         pytest.param([{}, {}], "'validation', row 'kit, five' is there more than once", id="twice"),
     ],
 )
-def test_results_that_make_no_table_are_refused_in_one_line(tmp_path: Path, content, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_results_that_make_no_table_are_refused_in_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "results.json"
     path.write_text(content if isinstance(content, str) else json.dumps([asdict(RESULTS[0]) | c for c in content]))
     with pytest.raises(InputError, match=message) as caught:

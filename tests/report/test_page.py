@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -43,7 +44,7 @@ def build_walk(length: int, seed: int) -> np.ndarray:
     return np.cumsum(5.5 * steps / np.linalg.norm(steps, axis=1, keepdims=True), axis=0)
 
 
-def train_record(step: int, **changes) -> dict:
+def train_record(step: int, **changes: Any) -> dict[str, Any]:
     record = {
         "kind": "train", "step": step, "epoch": step / 10, "loss": 5.0 - step / 100,
         **{name: value * (1 - step / 400) for name, value in TERMS.items()},
@@ -54,7 +55,9 @@ def train_record(step: int, **changes) -> dict:
     return record | changes
 
 
-def write_run(folder: Path, records: list[dict], plan: dict | None = None, config: str = CONFIG) -> Path:
+def write_run(
+    folder: Path, records: list[dict[str, Any]], plan: dict[str, Any] | None = None, config: str = CONFIG
+) -> Path:
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -65,7 +68,7 @@ def write_run(folder: Path, records: list[dict], plan: dict | None = None, confi
     return folder
 
 
-def full_records() -> list[dict]:
+def full_records() -> list[dict[str, Any]]:
     evaluation = {"kind": "evaluation", "validation_bond": 0.1, "tm_by_target": {"V1": 0.5, "V<2>": 0.3}}
     records = [train_record(step) for step in range(5, 205, 5)]
     records.append(train_record(205, loss=float("nan"), grad_norm=float("inf"), skipped_steps=2))
@@ -92,10 +95,11 @@ def write_submission(folder: Path, num_targets: int = 3) -> tuple[Path, Path]:
     return paths
 
 
-def read_data(page: str) -> dict:
+def read_data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', page, re.DOTALL)
     assert found
-    return json.loads(found.group(1))
+    content: dict[str, Any] = json.loads(found.group(1))
+    return content
 
 
 def read_headings(page: str) -> list[str]:
@@ -128,7 +132,7 @@ class Loads(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def full_page(tmp_path_factory) -> Path:
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     plan = {"hours": {"expected": 1.0, "low": 0.8, "high": 1.3, "parts": {"steps": 0.9}}, "memory": {"peak_gib": 0.5}}
     run = write_run(folder / "long", full_records(), plan)
@@ -137,7 +141,7 @@ def full_page(tmp_path_factory) -> Path:
     return write_report(run, folder / "report.html", submission, labels)
 
 
-def test_the_page_holds_plotly_once_and_loads_nothing(full_page: Path):
+def test_the_page_holds_plotly_once_and_loads_nothing(full_page: Path) -> None:
     text = full_page.read_text(encoding="utf-8")
     loads = Loads()
     loads.feed(text)
@@ -147,7 +151,7 @@ def test_the_page_holds_plotly_once_and_loads_nothing(full_page: Path):
     assert full_page.stat().st_size < 6 * 2**20
 
 
-def test_every_plot_container_has_a_figure_that_plotly_accepts(full_page: Path):
+def test_every_plot_container_has_a_figure_that_plotly_accepts(full_page: Path) -> None:
     text = full_page.read_text(encoding="utf-8")
     loads = Loads()
     loads.feed(text)
@@ -161,7 +165,7 @@ def test_every_plot_container_has_a_figure_that_plotly_accepts(full_page: Path):
             assert figure["layout"][axis]["title"]["text"], figure["id"]
 
 
-def test_the_pages_scores_are_the_scorers(full_page: Path, tmp_path: Path):
+def test_the_pages_scores_are_the_scorers(full_page: Path, tmp_path: Path) -> None:
     submission, labels = write_submission(tmp_path)
     data = read_data(full_page.read_text(encoding="utf-8"))
     by_id = {view["id"]: view for view in data["views"]}
@@ -178,7 +182,7 @@ def test_the_pages_scores_are_the_scorers(full_page: Path, tmp_path: Path):
     assert by_id["T1"]["reference"][9:12] == [None] * 3 and by_id["T1"]["errors"][0][3] is None
 
 
-def test_headings_say_what_was_found(full_page: Path):
+def test_headings_say_what_was_found(full_page: Path) -> None:
     headings = read_headings(full_page.read_text(encoding="utf-8"))
     assert headings[0].startswith("Mean TM-score 1.000 over 3 targets, from")
     assert headings[1] == "The best predictions keep 100 % of the contacts of these 3 targets"
@@ -207,13 +211,13 @@ def write_expectations(submission: Path, expected: list[list[float | None]]) -> 
     return write_records(submission, records)
 
 
-def read_reliability(page: str) -> tuple[str, str, dict]:
+def read_reliability(page: str) -> tuple[str, str, dict[str, Any]]:
     found = re.search(r'<section id="reliability"><h2>(.*?)</h2>(.*?)</section>', page, re.DOTALL)
     assert found
     return found.group(1), found.group(2), {figure["id"]: figure for figure in read_data(page)["figures"]}
 
 
-def test_expected_scores_stand_against_achieved_ones_with_r_error_and_bins(tmp_path: Path):
+def test_expected_scores_stand_against_achieved_ones_with_r_error_and_bins(tmp_path: Path) -> None:
     submission, labels = write_submission(tmp_path)
     achieved = [result.score.tm for result in collect_results(submission, labels)]
     # expected 0.05 too high or too low in turns, so that the mean absolute error is 0.05 and the bias that of 7 of 13
@@ -243,7 +247,9 @@ def test_expected_scores_stand_against_achieved_ones_with_r_error_and_bins(tmp_p
     assert rows == [("assembly", "7"), ("template", "6"), ("all", "13")]
 
 
-def test_a_missing_or_stale_record_is_one_line_in_the_report_and_refused_where_asked_for(tmp_path: Path, capsys):
+def test_a_missing_or_stale_record_is_one_line_in_the_report_and_refused_where_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     submission, labels = write_submission(tmp_path)
     run = write_run(tmp_path / "a", [])
     heading, body, _ = read_reliability(write_report(run, None, submission, labels).read_text(encoding="utf-8"))
@@ -261,14 +267,14 @@ def test_a_missing_or_stale_record_is_one_line_in_the_report_and_refused_where_a
     assert "changed or written again" in messages[0] and "needs --submission and --labels" in messages[1]
 
 
-def test_plain_strands_alone_give_no_reliability_plot(tmp_path: Path):
+def test_plain_strands_alone_give_no_reliability_plot(tmp_path: Path) -> None:
     submission, labels = write_submission(tmp_path)
     write_expectations(submission, [[None] * 5] * 3)
     page = write_report(write_run(tmp_path / "a", []), None, submission, labels).read_text(encoding="utf-8")
     assert "nothing was expected of any" in read_reliability(page)[1]
 
 
-def test_a_run_without_a_plan_says_so_and_one_without_records_shows_the_plan(tmp_path: Path):
+def test_a_run_without_a_plan_says_so_and_one_without_records_shows_the_plan(tmp_path: Path) -> None:
     assert "No plan recorded" in write_plan(read_run(write_run(tmp_path / "a", full_records())))
     plan = {"hours": {"expected": 2.0}}
     assert "Planned, not yet run" in write_plan(read_run(write_run(tmp_path / "b", [], plan)))
@@ -286,18 +292,18 @@ def test_a_run_without_a_plan_says_so_and_one_without_records_shows_the_plan(tmp
         pytest.param([{"kind": "evaluation", "step": 3, "tm_score": 0.2}], id="evaluation only"),
     ],
 )
-def test_a_young_run_gets_a_page(tmp_path: Path, records: list[dict]):
+def test_a_young_run_gets_a_page(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     page = write_report(write_run(tmp_path / "young", records)).read_text(encoding="utf-8")
     assert "<h1>young</h1>" in page
     assert "NaN" not in json.dumps(read_data(page))
 
 
-def test_a_folder_with_a_cut_off_metrics_file_alone_gets_a_page(tmp_path: Path):
+def test_a_folder_with_a_cut_off_metrics_file_alone_gets_a_page(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(train_record(5)) + "\n" + '{"kind": "tra')
     assert write_report(tmp_path) == tmp_path / "report.html"
 
 
-def test_names_from_the_data_cannot_become_markup(tmp_path: Path):
+def test_names_from_the_data_cannot_become_markup(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", full_records(), config=CONFIG.replace("any CPU", "</script><b>"))
     page = write_report(run).read_text(encoding="utf-8")
     assert "<b>\n" not in page.replace("<figcaption><b>", "") and "V&lt;2&gt;" in page and "V<2>" not in page
@@ -312,7 +318,7 @@ def test_names_from_the_data_cannot_become_markup(tmp_path: Path):
         pytest.param("config.yaml", "a: [", "config.yaml", id="cut YAML"),
     ],
 )
-def test_a_malformed_file_is_named_in_one_line(tmp_path: Path, name: str, content: str, words: str):
+def test_a_malformed_file_is_named_in_one_line(tmp_path: Path, name: str, content: str, words: str) -> None:
     run = write_run(tmp_path / "a", [])
     (run / name).write_text(content)
     with pytest.raises(InputError, match=words) as caught:
@@ -321,7 +327,7 @@ def test_a_malformed_file_is_named_in_one_line(tmp_path: Path, name: str, conten
     assert not (run / "report.html").exists()
 
 
-def test_the_command_refuses_what_makes_no_report(tmp_path: Path, capsys):
+def test_the_command_refuses_what_makes_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     submission, labels = write_submission(tmp_path)
     run = write_run(tmp_path / "a", full_records())
     assert main(["report", str(tmp_path / "none")]) == 2
@@ -336,7 +342,7 @@ def test_the_command_refuses_what_makes_no_report(tmp_path: Path, capsys):
     assert "1 not among the 3 scored targets: T9" in messages[3]
 
 
-def test_the_command_draws_the_targets_asked_for(tmp_path: Path, capsys):
+def test_the_command_draws_the_targets_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     submission, labels = write_submission(tmp_path)
     run = write_run(tmp_path / "a", full_records())
     files = ["--submission", str(submission), "--labels", str(labels)]
@@ -359,14 +365,14 @@ def build_result(target_id: str, best: float, length: int = 10) -> TargetResult:
     )
 
 
-def test_of_many_targets_the_best_the_quartiles_and_the_worst_are_drawn():
+def test_of_many_targets_the_best_the_quartiles_and_the_worst_are_drawn() -> None:
     results = [build_result(f"T{k}", k / 100) for k in range(21)]
     # ranks 0, 5, 10, 15, 20 of 21 from the best down
     assert [r.score.target_id for r in choose_targets(results)] == ["T20", "T15", "T10", "T5", "T0"]
     assert [r.score.target_id for r in choose_targets(results[:3])] == ["T2", "T1", "T0"]
 
 
-def test_copies_are_superposed_in_each_others_places():
+def test_copies_are_superposed_in_each_others_places() -> None:
     copy = build_walk(24, 3)
     reference = np.concatenate([copy, copy @ np.diag([-1.0, -1.0, 1.0]) + 60.0])
     chains = (Chain(chain_id="A", copy=1, start=0, stop=24), Chain(chain_id="A", copy=2, start=24, stop=48))
@@ -385,7 +391,7 @@ def test_copies_are_superposed_in_each_others_places():
     assert measure_quality(result).lddt == pytest.approx(1.0)
 
 
-def test_contacts_are_pairs_within_12_angstrom_that_are_no_neighbours():
+def test_contacts_are_pairs_within_12_angstrom_that_are_no_neighbours() -> None:
     # residues every 5 Å on a line: i, i+1 at 5 and i, i+2 at 10 are neighbours, i, i+3 at 15 Å too far
     line = np.arange(6)[:, None] * np.array([5.0, 0, 0])
     assert not find_contacts(line, whole_chain(6)).any()
@@ -394,7 +400,7 @@ def test_contacts_are_pairs_within_12_angstrom_that_are_no_neighbours():
     assert np.argwhere(find_contacts(line, chains)).tolist() == [[1, 3], [2, 3], [2, 4]]
 
 
-def test_a_target_of_4640_residues_stays_small():
+def test_a_target_of_4640_residues_stays_small() -> None:
     reference = build_walk(4640, 2)
     result = TargetResult(
         score=Score(target_id="L", length=4640, tm=(0.9,) * 5, reference=1),
@@ -411,7 +417,7 @@ def test_a_target_of_4640_residues_stays_small():
     assert len(json.dumps(view)) < 1.2 * 2**20
 
 
-def test_the_drawn_reference_is_no_mirror_image():
+def test_the_drawn_reference_is_no_mirror_image() -> None:
     result = build_result("T", 1.0, length=30)
     points = result.predictions[0]
     view = build_view(result, measure_quality(result))
@@ -421,19 +427,21 @@ def test_the_drawn_reference_is_no_mirror_image():
     assert np.ptp(drawn[:, 0]) > 0.8 * max(np.ptp(drawn[:, 1]), np.ptp(drawn[:, 2]))
 
 
-def test_long_curves_are_thinned_by_means():
+def test_long_curves_are_thinned_by_means() -> None:
     # 10 points in 4 runs that begin at 0, 2, 5, 7: means of (0,1), (2,3,4), (5,6), (7,8,9)
     steps, values = thin_curve(np.arange(10.0), 2 * np.arange(10.0), most=4)
     assert steps.tolist() == [0.5, 3.0, 5.5, 8.0] and values.tolist() == [1.0, 6.0, 11.0, 16.0]
 
 
-def test_a_change_is_told_by_the_first_and_last_tenth():
+def test_a_change_is_told_by_the_first_and_last_tenth() -> None:
     # first tenth of 20 values: mean of 4 and 4; last: mean of 1 and 3
     assert describe_change(np.array([4.0, 4.0, *[9.0] * 16, 1.0, 3.0])) == "4 to 2 (−50 %)"
 
 
 @pytest.mark.parametrize(("kind", "suffix"), [("pdb", "pdb"), ("mmcif", "cif")])
-def test_export_writes_five_superposed_models_a_target(tmp_path: Path, kind: str, suffix: str, capsys):
+def test_export_writes_five_superposed_models_a_target(
+    tmp_path: Path, kind: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     submission, labels = write_submission(tmp_path)
     sequences = ["target_id,sequence,temporal_cutoff,description,all_sequences"]
     sequences += [f"T{k},{('GACU' * 9)[: 15 + 5 * k]},2024-01-01,," for k in (1, 2, 3)]
@@ -487,7 +495,7 @@ const timer = setInterval(async () => {
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
-def test_a_browser_draws_every_plot_without_a_word_on_the_console(full_page: Path, tmp_path: Path):
+def test_a_browser_draws_every_plot_without_a_word_on_the_console(full_page: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(full_page.read_text(encoding="utf-8").replace("<head>", "<head>" + WATCH, 1), encoding="utf-8")
     options = (

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.scoring import score_target, tm_score
+from rnafold.scoring import Mode, score_target, tm_score
 from rnafold.structure import Chain, Structure, structure_from_points
 
 FOLDER = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "usalign_reference"
@@ -71,7 +71,13 @@ def is_single(chains: list[Chain]) -> bool:
     return max(chain.copy for chain in chains) == 1
 
 
-def score_single(natives, predictions, figures, chains, mode: str) -> dict[tuple[str, str], float]:
+def score_single(
+    natives: dict[str, Structure],
+    predictions: dict[tuple[str, str], np.ndarray],
+    figures: dict[tuple[str, str], float],
+    chains: dict[str, list[Chain]],
+    mode: Mode,
+) -> dict[tuple[str, str], float]:
     return {
         key: float(tm_score(predictions[key][None], [natives[key[0]]], mode)[0, 0])
         for key in figures
@@ -79,7 +85,12 @@ def score_single(natives, predictions, figures, chains, mode: str) -> dict[tuple
     }
 
 
-def test_exact_mode_gives_the_stored_figure_of_every_single_chain_pair(natives, predictions, figures, chains):
+def test_exact_mode_gives_the_stored_figure_of_every_single_chain_pair(
+    natives: dict[str, Structure],
+    predictions: dict[tuple[str, str], np.ndarray],
+    figures: dict[tuple[str, str], float],
+    chains: dict[str, list[Chain]],
+) -> None:
     found = score_single(natives, predictions, figures, chains, "exact")
     deviation = np.array([abs(found[key] - figures[key]) for key in found])
     assert len(deviation) == 98
@@ -87,7 +98,12 @@ def test_exact_mode_gives_the_stored_figure_of_every_single_chain_pair(natives, 
     assert deviation.max() <= 1e-4
 
 
-def test_fast_mode_is_never_above_exact_and_little_below(natives, predictions, figures, chains):
+def test_fast_mode_is_never_above_exact_and_little_below(
+    natives: dict[str, Structure],
+    predictions: dict[tuple[str, str], np.ndarray],
+    figures: dict[tuple[str, str], float],
+    chains: dict[str, list[Chain]],
+) -> None:
     exact = score_single(natives, predictions, figures, chains, "exact")
     fast = score_single(natives, predictions, figures, chains, "fast")
     below = np.array([exact[key] - fast[key] for key in exact])
@@ -97,7 +113,12 @@ def test_fast_mode_is_never_above_exact_and_little_below(natives, predictions, f
     assert below.max() <= 0.02
 
 
-def test_targets_with_copies_give_the_stored_figure(natives, predictions, figures, chains):
+def test_targets_with_copies_give_the_stored_figure(
+    natives: dict[str, Structure],
+    predictions: dict[tuple[str, str], np.ndarray],
+    figures: dict[tuple[str, str], float],
+    chains: dict[str, list[Chain]],
+) -> None:
     deviation = {}
     for target_id, variant in figures:
         if is_single(chains[target_id]):
@@ -115,6 +136,8 @@ def test_targets_with_copies_give_the_stored_figure(natives, predictions, figure
 @pytest.mark.parametrize(
     ("target_id", "expected"), [("R1107", 0.042), ("R1149", 0.046), ("R1116", 0.054), ("R1138", 0.104)]
 )
-def test_all_zeros_score_what_usalign_gives_them(natives, target_id, expected):
+def test_all_zeros_score_what_usalign_gives_them(
+    natives: dict[str, Structure], target_id: str, expected: float
+) -> None:
     zeros = np.zeros((1, len(natives[target_id].coords), 3))
     assert tm_score(zeros, [natives[target_id]])[0, 0] == pytest.approx(expected, abs=1e-3)

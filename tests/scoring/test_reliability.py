@@ -72,7 +72,7 @@ def test_predictions_of_which_nothing_was_expected_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("records", [{}, {"T": [make_record(1, 0.5)]}], ids=["no target", "one of two"])
-def test_scores_and_records_of_different_counts_are_refused(records: dict) -> None:
+def test_scores_and_records_of_different_counts_are_refused(records: dict[str, list[PredictionRecord]]) -> None:
     score = Score(target_id="T", length=9, tm=(0.4, 0.2), reference=1)
     with pytest.raises(InputError, match=f"T: 2 predictions are scored, {len(records)} recorded"):
         pair_scores([score], records)

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from itertools import permutations
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from rnafold.errors import InputError
 from rnafold.geometry import superpose
-from rnafold.scoring import measure_d0, score_all, score_target, tm, tm_score
+from rnafold.scoring import Mode, measure_d0, score_all, score_target, tm, tm_score
 from rnafold.scoring.complexes import assign_greatest, map_copies
 from rnafold.scoring.fit import _rotate_by_quaternion, _rotate_by_svd, build_moments, fit_moments
 from rnafold.structure import Chain, Structure, structure_from_points, whole_chain
@@ -32,7 +33,8 @@ def build_walk(length: int, seed: int) -> np.ndarray:
 def build_rotation(seed: int) -> np.ndarray:
     """A random proper rotation (3, 3)."""
     q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))
-    return q * np.sign(np.linalg.det(q))
+    rotation: np.ndarray = q * np.sign(np.linalg.det(q))
+    return rotation
 
 
 def build_complex(num_copies: int, length: int, seed: int) -> tuple[np.ndarray, list[Chain]]:
@@ -44,7 +46,7 @@ def build_complex(num_copies: int, length: int, seed: int) -> tuple[np.ndarray, 
     return np.concatenate(parts), chains
 
 
-def score_pair(points: np.ndarray, native: np.ndarray, mode: str = "exact") -> float:
+def score_pair(points: np.ndarray, native: np.ndarray, mode: Mode = "exact") -> float:
     return float(tm_score(points[None], [structure_from_points(native)], mode)[0, 0])
 
 
@@ -52,16 +54,16 @@ def score_pair(points: np.ndarray, native: np.ndarray, mode: str = "exact") -> f
     ("num_resolved", "expected"),
     [(3, 0.3), (11, 0.3), (12, 0.4), (15, 0.4), (16, 0.5), (19, 0.5), (20, 0.6), (23, 0.6), (24, 0.7), (29, 0.7)],
 )
-def test_d0_of_short_rnas_comes_from_the_table(num_resolved, expected):
+def test_d0_of_short_rnas_comes_from_the_table(num_resolved: int, expected: float) -> None:
     assert measure_d0(num_resolved) == expected
 
 
-def test_d0_from_30_residues_on_follows_the_rna_formula():
+def test_d0_from_30_residues_on_follows_the_rna_formula() -> None:
     assert measure_d0(30) == pytest.approx(0.75883, abs=1e-5)  # 0.6 * sqrt(29.5) - 2.5 = 0.6 * 5.43139 - 2.5
     assert measure_d0(10_000) == pytest.approx(57.4985, abs=1e-4)  # 0.6 * 99.9975 - 2.5
 
 
-def test_half_right_and_half_far_away_scores_one_half():
+def test_half_right_and_half_far_away_scores_one_half() -> None:
     native = build_walk(80, 1)
     points = native.copy()
     points[40:] += 5000.0 * np.arange(1, 41)[:, None]
@@ -69,7 +71,7 @@ def test_half_right_and_half_far_away_scores_one_half():
     assert score_pair(points, native) == pytest.approx(0.5, abs=1e-5)
 
 
-def test_the_score_is_divided_by_the_resolved_residues_of_the_reference():
+def test_the_score_is_divided_by_the_resolved_residues_of_the_reference() -> None:
     native = build_walk(60, 2)
     points = native.copy()
     native[45:] = np.nan
@@ -80,14 +82,14 @@ def test_the_score_is_divided_by_the_resolved_residues_of_the_reference():
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf, -1e18, -1e6], ids=["nan", "inf", "label", "limit"])
-def test_missing_residues_are_recognised_in_all_their_spellings(missing):
+def test_missing_residues_are_recognised_in_all_their_spellings(missing: float) -> None:
     native = build_walk(40, 3)
     points = native.copy()
     points[::4, 1] = missing
     assert score_pair(points, native) == pytest.approx(0.75, abs=1e-9)
 
 
-def test_two_valid_residues_score_nothing_and_three_do():
+def test_two_valid_residues_score_nothing_and_three_do() -> None:
     native = build_walk(40, 4)
     points = np.full_like(native, np.nan)
     points[:2] = native[:2]
@@ -102,11 +104,11 @@ def test_two_valid_residues_score_nothing_and_three_do():
     [np.zeros((40, 3)), np.outer(np.arange(40.0), [3.0, 0.0, 0.0]), np.full((40, 3), 1e5), np.full((40, 3), 1e300)],
     ids=["zeros", "line", "far", "huge"],
 )
-def test_degenerate_predictions_get_a_score_and_no_warning(points, mode):
+def test_degenerate_predictions_get_a_score_and_no_warning(points: np.ndarray, mode: Mode) -> None:
     assert 0.0 < score_pair(points, build_walk(40, 5), mode) < 0.3
 
 
-def test_the_matrix_holds_a_row_a_prediction_and_a_column_a_reference():
+def test_the_matrix_holds_a_row_a_prediction_and_a_column_a_reference() -> None:
     natives = [build_walk(30, seed) for seed in range(3)]
     natives[1][:7] = np.nan
     points = np.stack([natives[0], natives[2] + 1.0])
@@ -118,19 +120,19 @@ def test_the_matrix_holds_a_row_a_prediction_and_a_column_a_reference():
     assert together[0, 0] == pytest.approx(1.0) and together[1, 2] == pytest.approx(1.0)
 
 
-def test_wrong_shapes_and_modes_are_refused():
+def test_wrong_shapes_and_modes_are_refused() -> None:
     native = structure_from_points(build_walk(10, 0))
     with pytest.raises(ValueError, match=r"expected \(P, L, 3\)"):
         tm_score(np.zeros((10, 3)), [native])
     with pytest.raises(ValueError, match="found 10 residues, expected 9"):
         tm_score(np.zeros((1, 9, 3)), [native])
     with pytest.raises(ValueError, match="'exact' or 'fast'"):
-        tm_score(np.zeros((1, 10, 3)), [native], "slow")
+        tm_score(np.zeros((1, 10, 3)), [native], cast(Mode, "slow"))
 
 
 @quick
 @given(length=lengths, seed=seeds, noise=noises)
-def test_rigid_motion_of_either_side_changes_nothing(length, seed, noise):
+def test_rigid_motion_of_either_side_changes_nothing(length: int, seed: int, noise: float) -> None:
     native = build_walk(length, seed)
     points = native + np.random.default_rng(seed).normal(size=native.shape) * noise
     before = score_pair(points, native)
@@ -140,7 +142,7 @@ def test_rigid_motion_of_either_side_changes_nothing(length, seed, noise):
 
 @quick
 @given(length=lengths, seed=seeds)
-def test_identity_scores_one_and_the_mirror_image_less(length, seed):
+def test_identity_scores_one_and_the_mirror_image_less(length: int, seed: int) -> None:
     native = build_walk(length, seed)
     assert score_pair(native @ build_rotation(seed).T, native) == pytest.approx(1.0, abs=1e-9)
     assert score_pair(native * [1.0, 1.0, -1.0], native) < 0.999
@@ -148,7 +150,7 @@ def test_identity_scores_one_and_the_mirror_image_less(length, seed):
 
 @quick
 @given(length=lengths, seed=seeds, noise=noises)
-def test_scores_lie_between_zero_and_one_and_fast_never_above_exact(length, seed, noise):
+def test_scores_lie_between_zero_and_one_and_fast_never_above_exact(length: int, seed: int, noise: float) -> None:
     native = build_walk(length, seed)
     points = native + np.random.default_rng(seed).normal(size=native.shape) * noise
     exact, fast = score_pair(points, native), score_pair(points, native, "fast")
@@ -157,7 +159,7 @@ def test_scores_lie_between_zero_and_one_and_fast_never_above_exact(length, seed
 
 @quick
 @given(seed=seeds, noise=noises)
-def test_adding_a_prediction_never_lowers_the_best(seed, noise):
+def test_adding_a_prediction_never_lowers_the_best(seed: int, noise: float) -> None:
     native = build_walk(25, seed)
     generator = np.random.default_rng(seed)
     points = native + generator.normal(size=(5, 25, 3)) * noise * generator.random((5, 1, 1))
@@ -169,7 +171,7 @@ def test_adding_a_prediction_never_lowers_the_best(seed, noise):
 
 @settings(max_examples=12, deadline=None)
 @given(num_copies=st.integers(min_value=2, max_value=4), seed=seeds, noise=st.floats(min_value=0.1, max_value=3.0))
-def test_permuting_identical_copies_changes_nothing(num_copies, seed, noise):
+def test_permuting_identical_copies_changes_nothing(num_copies: int, seed: int, noise: float) -> None:
     native, chains = build_complex(num_copies, 20, seed)
     generator = np.random.default_rng(seed)
     points = native + generator.normal(size=native.shape) * noise
@@ -179,7 +181,7 @@ def test_permuting_identical_copies_changes_nothing(num_copies, seed, noise):
     assert score_target("x", chains, shuffled[None], references).best == pytest.approx(before, abs=1e-6)
 
 
-def test_copies_are_put_where_the_reference_has_them():
+def test_copies_are_put_where_the_reference_has_them() -> None:
     native, chains = build_complex(4, 30, 7)
     placed = [2, 0, 3, 1]
     points = native.reshape(4, 30, 3)[placed].reshape(-1, 3)
@@ -190,7 +192,7 @@ def test_copies_are_put_where_the_reference_has_them():
     assert score_target("x", chains, points[None], [structure_from_points(native)]).best == pytest.approx(1.0)
 
 
-def test_chains_that_differ_keep_their_place():
+def test_chains_that_differ_keep_their_place() -> None:
     native, _ = build_complex(2, 30, 8)
     chains = [
         Chain(chain_id="A", copy=1, start=0, stop=30),
@@ -203,7 +205,7 @@ def test_chains_that_differ_keep_their_place():
     assert order[:30].tolist() == list(range(30))
 
 
-def test_a_missing_copy_costs_its_share_wherever_it_stands():
+def test_a_missing_copy_costs_its_share_wherever_it_stands() -> None:
     native, chains = build_complex(2, 30, 9)
     for lost in (slice(0, 30), slice(30, 60)):
         points = native.copy()
@@ -212,13 +214,13 @@ def test_a_missing_copy_costs_its_share_wherever_it_stands():
         assert score.best == pytest.approx(0.5, abs=1e-9)
 
 
-def test_a_prediction_of_nothing_scores_zero_with_copies_too():
+def test_a_prediction_of_nothing_scores_zero_with_copies_too() -> None:
     native, chains = build_complex(2, 30, 9)
     score = score_target("x", chains, np.full((5, 60, 3), np.nan), [structure_from_points(native)], "fast")
     assert score.tm == (0.0,) * 5 and score.best == 0.0 and score.reference == 1
 
 
-def test_the_reference_named_is_the_one_the_best_was_reached_on():
+def test_the_reference_named_is_the_one_the_best_was_reached_on() -> None:
     natives = [build_walk(30, seed) for seed in range(3)]
     points = np.stack([natives[0] + np.random.default_rng(0).normal(size=(30, 3)), natives[2]])
     score = score_target("x", whole_chain(30), points, [structure_from_points(native) for native in natives])
@@ -236,7 +238,9 @@ def test_the_reference_named_is_the_one_the_best_was_reached_on():
     ],
     ids=["rows", "shape", "reference", "chains"],
 )
-def test_input_that_does_not_fit_is_named(chains, predictions, num_references, message):
+def test_input_that_does_not_fit_is_named(
+    chains: tuple[Chain, ...], predictions: np.ndarray, num_references: int, message: str
+) -> None:
     references = [structure_from_points(build_walk(10, 0))] * num_references
     with pytest.raises(InputError, match=message):
         score_target("x", chains, predictions, references)
@@ -251,7 +255,7 @@ class Rows:
         self.references: tuple[Structure, ...] = (structure_from_points(native),)
 
 
-def test_score_all_takes_the_chains_of_the_labels_and_keeps_their_order(caplog):
+def test_score_all_takes_the_chains_of_the_labels_and_keeps_their_order(caplog: pytest.LogCaptureFixture) -> None:
     native, chains = build_complex(2, 20, 3)
     single = build_walk(12, 0)
     empty = Rows("none", single)
@@ -266,7 +270,7 @@ def test_score_all_takes_the_chains_of_the_labels_and_keeps_their_order(caplog):
         list(score_all({}, [Rows("one", single)]))
 
 
-def test_single_precision_search_agrees_with_double(monkeypatch):
+def test_single_precision_search_agrees_with_double(monkeypatch: pytest.MonkeyPatch) -> None:
     native = build_walk(600, 11)
     generator = np.random.default_rng(1)
     variants = [native + generator.normal(size=native.shape) * noise for noise in (1.0, 6.0)]
@@ -277,7 +281,7 @@ def test_single_precision_search_agrees_with_double(monkeypatch):
     assert single == pytest.approx([score_pair(points, native) for points in variants], abs=1e-5)
 
 
-def test_memory_does_not_grow_with_starts_times_residues():
+def test_memory_does_not_grow_with_starts_times_residues() -> None:
     native = build_walk(2000, 13)
     points = build_walk(2000, 14)
     tracemalloc.start()
@@ -289,7 +293,7 @@ def test_memory_does_not_grow_with_starts_times_residues():
 
 
 @pytest.mark.parametrize("kind", ["general", "planar", "mirror", "isotropic", "collinear", "zero"])
-def test_quaternion_rotations_are_as_good_as_the_singular_value_ones(kind):
+def test_quaternion_rotations_are_as_good_as_the_singular_value_ones(kind: str) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(300, 8, 3))
     y = generator.normal(size=(300, 8, 3))
@@ -313,7 +317,7 @@ def test_quaternion_rotations_are_as_good_as_the_singular_value_ones(kind):
     np.testing.assert_allclose(gain[0], gain[1], rtol=1e-10, atol=1e-10)
 
 
-def test_a_fit_from_moments_is_the_plain_superposition():
+def test_a_fit_from_moments_is_the_plain_superposition() -> None:
     generator = np.random.default_rng(3)
     x, y = generator.normal(size=(2, 9, 3)) * 20
     moments = build_moments(x, y).sum(0)
@@ -326,7 +330,7 @@ def test_a_fit_from_moments_is_the_plain_superposition():
 
 @quick
 @given(size=st.integers(min_value=1, max_value=6), seed=seeds)
-def test_the_assignment_is_the_best_of_all_permutations(size, seed):
+def test_the_assignment_is_the_best_of_all_permutations(size: int, seed: int) -> None:
     gain = np.random.default_rng(seed).random((size, size))
     chosen = assign_greatest(gain)
     assert sorted(chosen.tolist()) == list(range(size))

@@ -36,7 +36,7 @@ def write_script(folder: Path, text: str) -> Path:
     return path
 
 
-def test_atoms_stand_in_the_columns_of_the_pdb_format():
+def test_atoms_stand_in_the_columns_of_the_pdb_format() -> None:
     text = format_pdb("ACGN", NATIVE, np.array([True, False, True, True]))
     first, second, third, *rest = text.splitlines()
     # The median of (0, 6, 9), (0, 6, 9), (0, 0, 3) is (6, 6, 0): the first atom moves to (-6, -6, 0).
@@ -46,7 +46,7 @@ def test_atoms_stand_in_the_columns_of_the_pdb_format():
     assert rest == ["TER", "END"]
 
 
-def test_long_rnas_and_far_atoms_keep_to_the_columns():
+def test_long_rnas_and_far_atoms_keep_to_the_columns() -> None:
     points = np.zeros((12_000, 3))
     points[0], points[1] = 5e4, -5e4
     lines = format_pdb("A" * 12_000, points, np.ones(12_000, dtype=bool)).splitlines()[:-2]
@@ -55,14 +55,14 @@ def test_long_rnas_and_far_atoms_keep_to_the_columns():
     assert lines[9_999][22:26] == "   0" and lines[10_000][22:26] == "   1"
 
 
-def test_the_score_by_the_native_is_read():
+def test_the_score_by_the_native_is_read() -> None:
     text = "Name\nTM-score= 0.50000 (normalized by length of Structure_1)\nTM-score= 0.25000 (of Structure_2)\n"
     assert parse_tm_score(text) == 0.25
     with pytest.raises(ValueError, match="found 1 lines"):
         parse_tm_score("TM-score= 0.5\n")
 
 
-def test_every_prediction_is_called_against_every_reference(fake):
+def test_every_prediction_is_called_against_every_reference(fake: Path) -> None:
     predictions = np.stack([NATIVE, NATIVE, np.full((4, 3), np.nan)])
     predictions[1, 3, 0] += 20.0
     other = NATIVE.copy()
@@ -74,7 +74,7 @@ def test_every_prediction_is_called_against_every_reference(fake):
     assert (score.best, score.reference, score.length) == (0.5, 2, 4)
 
 
-def test_score_all_uses_the_binary_for_part_1(fake):
+def test_score_all_uses_the_binary_for_part_1(fake: Path) -> None:
     class Rows:
         target_id, resnames, chains = "x", ("A", "C", "G", "U"), None
         references = (structure_from_points(NATIVE),)
@@ -85,7 +85,7 @@ def test_score_all_uses_the_binary_for_part_1(fake):
     assert score.tm == pytest.approx((0.1,))
 
 
-def test_no_binary_gives_a_line_that_says_what_to_do(monkeypatch, tmp_path):
+def test_no_binary_gives_a_line_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("USALIGN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="give --usalign PATH or set"):
@@ -97,7 +97,9 @@ def test_no_binary_gives_a_line_that_says_what_to_do(monkeypatch, tmp_path):
         find_usalign()
 
 
-def test_the_binary_is_found_by_option_then_variable_then_path(monkeypatch, fake, tmp_path):
+def test_the_binary_is_found_by_option_then_variable_then_path(
+    monkeypatch: pytest.MonkeyPatch, fake: Path, tmp_path: Path
+) -> None:
     monkeypatch.delenv("USALIGN", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_usalign() == fake
@@ -119,14 +121,14 @@ def test_the_binary_is_found_by_option_then_variable_then_path(monkeypatch, fake
     ],
     ids=["fails", "silent", "unrunnable", "hangs"],
 )
-def test_a_binary_that_fails_is_reported_in_one_line(tmp_path, script, message):
+def test_a_binary_that_fails_is_reported_in_one_line(tmp_path: Path, script: str, message: str) -> None:
     binary = write_script(tmp_path, script)
     with pytest.raises(InputError, match=message) as caught:
         score_with_usalign(binary, "x", "ACGU", NATIVE[None], [structure_from_points(NATIVE)], timeout_seconds=0.2)
     assert "target x" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_shapes_that_do_not_fit_are_named(fake):
+def test_shapes_that_do_not_fit_are_named(fake: Path) -> None:
     with pytest.raises(InputError, match="target x: found shapes"):
         score_with_usalign(fake, "x", "ACG", NATIVE[None], [structure_from_points(NATIVE)])
     with pytest.raises(InputError, match="and a reference"):

@@ -1,6 +1,8 @@
 """Malformed inputs, each answered by one line that names the file and the place."""
 
 import gzip
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +62,7 @@ SUBMISSIONS = [
 ]
 
 
-def one_line(caught, path, words):
+def one_line(caught: pytest.ExceptionInfo[InputError], path: Path, words: list[str]) -> None:
     message = str(caught.value)
     assert "\n" not in message and len(message) < 300
     assert str(path) in message
@@ -69,7 +71,7 @@ def one_line(caught, path, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [case[1:] for case in SEQUENCES], ids=[case[0] for case in SEQUENCES])
-def test_malformed_sequences_give_one_clear_line(tmp_path, text, words):
+def test_malformed_sequences_give_one_clear_line(tmp_path: Path, text: str, words: list[str]) -> None:
     path = tmp_path / "sequences.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -78,7 +80,7 @@ def test_malformed_sequences_give_one_clear_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [case[1:] for case in LABELS], ids=[case[0] for case in LABELS])
-def test_malformed_labels_give_one_clear_line(tmp_path, text, words):
+def test_malformed_labels_give_one_clear_line(tmp_path: Path, text: str, words: list[str]) -> None:
     sequences, labels = tmp_path / "sequences.csv", tmp_path / "labels.csv"
     sequences.write_text(S + "T,ACG,\nU,A,\n")
     labels.write_text(text)
@@ -88,7 +90,7 @@ def test_malformed_labels_give_one_clear_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize(("text", "words"), [case[1:] for case in SUBMISSIONS], ids=[case[0] for case in SUBMISSIONS])
-def test_malformed_submissions_give_one_clear_line(tmp_path, text, words):
+def test_malformed_submissions_give_one_clear_line(tmp_path: Path, text: str, words: list[str]) -> None:
     path = tmp_path / "submission.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
@@ -97,7 +99,7 @@ def test_malformed_submissions_give_one_clear_line(tmp_path, text, words):
 
 
 @pytest.mark.parametrize("read", [read_targets, lambda path: list(read_labels(path)), read_sample, read_submission])
-def test_a_file_that_is_not_there_is_named(tmp_path, read):
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     path = tmp_path / "none.csv"
     with pytest.raises(InputError) as caught:
         read(path)
@@ -107,7 +109,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, read):
 
 
 @pytest.mark.parametrize("read", [read_targets, lambda path: list(read_labels(path))], ids=["sequences", "labels"])
-def test_damaged_archives_and_other_encodings_are_named(tmp_path, read):
+def test_damaged_archives_and_other_encodings_are_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
     path = tmp_path / "file.csv.gz"
     body = gzip.compress((GOOD_LABELS + "target_id,sequence" * 3000).encode())
     path.write_bytes(body[: len(body) // 2])
@@ -116,7 +118,7 @@ def test_damaged_archives_and_other_encodings_are_named(tmp_path, read):
     one_line(caught, path, ["cannot be unpacked"])
 
 
-def test_text_that_is_not_utf8_is_refused(tmp_path):
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "sequences.csv"
     path.write_bytes(S.encode() + b"T,ACG,\xff\n")
     with pytest.raises(InputError) as caught:
@@ -124,7 +126,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path):
     one_line(caught, path, ["is not UTF-8"])
 
 
-def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path):
+def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         find_competition_files(tmp_path, required=["test_sequences", "sample_submission"])
     one_line(caught, tmp_path, ["test_sequences*.csv, sample_submission*.csv"])

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,15 +64,15 @@ def test_an_expectation_that_is_no_number_is_none() -> None:
     assert describe_candidates("A", make_candidates(float("nan")))[0].confidence is None
 
 
-def drop_target(content: dict) -> None:
+def drop_target(content: dict[str, Any]) -> None:
     content["predictions"] = content["predictions"][5:]
 
 
-def drop_prediction(content: dict) -> None:
+def drop_prediction(content: dict[str, Any]) -> None:
     del content["predictions"][7]
 
 
-def rename_target(content: dict) -> None:
+def rename_target(content: dict[str, Any]) -> None:
     for item in content["predictions"][:5]:
         item["target_id"] = "Z"
 
@@ -89,7 +91,9 @@ def rename_target(content: dict) -> None:
         pytest.param(lambda c: c["predictions"][0].update(prediction=True), "prediction: found True", id="no number"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused_in_one_line(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_record_that_does_not_fit_is_refused_in_one_line(
+    tmp_path: Path, change: Callable[[Any], object], message: str
+) -> None:
     submission, _, path = write_all(tmp_path)
     content = json.loads(path.read_text())
     change(content)

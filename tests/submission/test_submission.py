@@ -1,6 +1,7 @@
 """Submissions: written in the sample's order, every defect found, and repaired into valid files."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,17 +25,19 @@ from rnafold.submission.filling import fill_conformations, fill_points
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 # Rows of R2 stand between those of R1: order must come from the file, not from sorting.
+# The submission, its sample, and what was written into it.
+Files = tuple[Path, Path, dict[str, np.ndarray]]
 KEYS = [("R1_1", "A", 1), ("R2_x_1", "G", 1), ("R1_2", "C", 2), ("R2_x_2", "U", 2), ("R1_3", "N", 3)]
 
 
-def make_sample(path, keys=KEYS):
+def make_sample(path: Path, keys: Sequence[tuple[str, str, int]] = KEYS) -> Path:
     rows = [",".join(map(str, (*key, *([0.0] * 15)))) for key in keys]
     path.write_text("\n".join([",".join(COLUMNS), *rows]) + "\n")
     return path
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> Files:
     sample = make_sample(tmp_path / "sample.csv")
     rng = np.random.default_rng(3)
     predictions = {"R1": rng.normal(0, 30, (5, 3, 3)), "R2_x": rng.normal(0, 30, (5, 2, 3))}
@@ -42,7 +45,7 @@ def files(tmp_path):
     return tmp_path / "out.csv", sample, predictions
 
 
-def change(path, row, column, text):
+def change(path: Path, row: int, column: str, text: str) -> None:
     lines = path.read_text().splitlines()
     cells = lines[row].split(",")
     cells[COLUMNS.index(column)] = text
@@ -50,7 +53,7 @@ def change(path, row, column, text):
     path.write_text("\n".join(lines) + "\n")
 
 
-def test_what_is_written_is_read_back_in_the_samples_order(files):
+def test_what_is_written_is_read_back_in_the_samples_order(files: Files) -> None:
     out, sample, predictions = files
     read = read_submission(out)
     assert read.ids == tuple(key[0] for key in KEYS)
@@ -62,7 +65,7 @@ def test_what_is_written_is_read_back_in_the_samples_order(files):
     assert out.read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
-def test_rows_of_a_target_follow_resid_even_when_the_sample_does_not(tmp_path):
+def test_rows_of_a_target_follow_resid_even_when_the_sample_does_not(tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "s.csv", [("R_2", "C", 2), ("R_1", "A", 1)])
     points = np.stack([np.array([[1.0, 0, 0], [2.0, 0, 0]])] * 5)
     write_submission(tmp_path / "o.csv", read_sample(sample), {"R": points})
@@ -70,7 +73,7 @@ def test_rows_of_a_target_follow_resid_even_when_the_sample_does_not(tmp_path):
     assert lines[1].startswith("R_2,C,2,2.000,") and lines[2].startswith("R_1,A,1,1.000,")
 
 
-def test_coordinates_are_clipped_and_no_temporary_file_is_left(tmp_path):
+def test_coordinates_are_clipped_and_no_temporary_file_is_left(tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "s.csv", [("R_1", "A", 1)])
     points = np.array([[[1e9, -1e9, 12.3456]]] * 5)
     write_submission(tmp_path / "o.csv", read_sample(sample), {"R": points})
@@ -78,7 +81,7 @@ def test_coordinates_are_clipped_and_no_temporary_file_is_left(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["o.csv", "s.csv"]
 
 
-def test_gaps_in_a_prediction_are_filled_with_a_log_line(tmp_path, caplog):
+def test_gaps_in_a_prediction_are_filled_with_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sample = make_sample(tmp_path / "s.csv", [(f"R_{i}", "A", i) for i in (1, 2, 3)])
     points = np.zeros((5, 3, 3))
     points[:, 2, 0] = 8.0
@@ -94,7 +97,9 @@ def test_gaps_in_a_prediction_are_filled_with_a_log_line(tmp_path, caplog):
     [({}, "no prediction for 1 targets"), ({"R": np.zeros((5, 2, 3))}, r"shape \(5, 2, 3\)")],
     ids=["missing", "wrong length"],
 )
-def test_predictions_that_do_not_fit_the_sample_are_refused(tmp_path, predictions, words):
+def test_predictions_that_do_not_fit_the_sample_are_refused(
+    tmp_path: Path, predictions: dict[str, np.ndarray], words: str
+) -> None:
     sample = make_sample(tmp_path / "s.csv", [("R_1", "A", 1)])
     with pytest.raises(InputError, match=words):
         write_submission(tmp_path / "o.csv", read_sample(sample), predictions)
@@ -117,7 +122,7 @@ def test_predictions_that_do_not_fit_the_sample_are_refused(tmp_path, prediction
         ("ID", "R1_1", "duplicate ID"),
     ],
 )
-def test_each_bad_cell_is_named_with_row_and_column(files, column, text, kind):
+def test_each_bad_cell_is_named_with_row_and_column(files: Files, column: str, text: str, kind: str) -> None:
     out, sample, _ = files
     change(out, 3, column, text)
     findings = list_defects(check_submission(out, sample))
@@ -127,7 +132,7 @@ def test_each_bad_cell_is_named_with_row_and_column(files, column, text, kind):
     assert [f.message[:10] for f in findings if f.row != 3] == (["missing ID"] if column == "ID" else [])
 
 
-def test_wrong_order_names_only_the_row_that_moved(files):
+def test_wrong_order_names_only_the_row_that_moved(files: Files) -> None:
     out, sample, _ = files
     header, first, *rest = out.read_text().splitlines()
     out.write_text("\n".join([header, *rest, first]) + "\n")
@@ -136,7 +141,7 @@ def test_wrong_order_names_only_the_row_that_moved(files):
     assert finding.message == "wrong order: 'R1_1' belongs in row 1"
 
 
-def test_columns_missing_extra_and_misordered_are_named(files):
+def test_columns_missing_extra_and_misordered_are_named(files: Files) -> None:
     out, sample, _ = files
     text = out.read_text()
     out.write_text(text.replace("x_1,y_1", "y_1,x_1", 1))
@@ -146,7 +151,7 @@ def test_columns_missing_extra_and_misordered_are_named(files):
     assert found == {("z_5", "missing column"), ("w_5", "column not expected")}
 
 
-def test_a_cut_off_file_is_reported_as_such(files):
+def test_a_cut_off_file_is_reported_as_such(files: Files) -> None:
     out, sample, _ = files
     text = out.read_text()
     last = text.splitlines()[-1]
@@ -156,7 +161,7 @@ def test_a_cut_off_file_is_reported_as_such(files):
     assert "cut off?" in findings[0].message
 
 
-def test_missing_rows_are_counted_and_named(files):
+def test_missing_rows_are_counted_and_named(files: Files) -> None:
     out, sample, _ = files
     out.write_text("\n".join(out.read_text().splitlines()[:3]) + "\n")
     text = format_findings(check_submission(out, sample))
@@ -164,7 +169,7 @@ def test_missing_rows_are_counted_and_named(files):
     assert "missing ID (3): file ID 'R1_2', row 3 of the sample" in text
 
 
-def test_all_zero_targets_and_single_points_are_warnings_not_defects(tmp_path):
+def test_all_zero_targets_and_single_points_are_warnings_not_defects(tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "s.csv")
     assert list_defects(check_submission(sample, sample)) == []
     assert format_findings(check_submission(sample, sample)).startswith("warning: all-zero target (2): row 1 R1; row 2")
@@ -178,7 +183,7 @@ def test_all_zero_targets_and_single_points_are_warnings_not_defects(tmp_path):
     ]
 
 
-def test_the_summary_shows_the_count_and_the_first_three_of_a_kind(files):
+def test_the_summary_shows_the_count_and_the_first_three_of_a_kind(files: Files) -> None:
     out, sample, _ = files
     for row in range(1, 6):
         change(out, row, "x_1", "")
@@ -188,7 +193,7 @@ def test_the_summary_shows_the_count_and_the_first_three_of_a_kind(files):
     ]
 
 
-def test_a_hundred_thousand_rows_are_checked_in_seconds(tmp_path):
+def test_a_hundred_thousand_rows_are_checked_in_seconds(tmp_path: Path) -> None:
     keys = [(f"T{i // 1000}_{i % 1000 + 1}", "A", i % 1000 + 1) for i in range(100_000)]
     sample = make_sample(tmp_path / "s.csv", keys)
     start = time.perf_counter()
@@ -196,7 +201,7 @@ def test_a_hundred_thousand_rows_are_checked_in_seconds(tmp_path):
     assert time.perf_counter() - start < 10
 
 
-def test_gaps_are_interpolated_and_ends_continued_at_5_5():
+def test_gaps_are_interpolated_and_ends_continued_at_5_5() -> None:
     points = np.full((6, 3), np.nan)
     points[1], points[3] = (0, 0, 0), (0, 4, 0)
     filled = fill_points(points)
@@ -204,13 +209,13 @@ def test_gaps_are_interpolated_and_ends_continued_at_5_5():
     assert filled.tolist() == [[0, -5.5, 0], [0, 0, 0], [0, 2, 0], [0, 4, 0], [0, 9.5, 0], [0, 15, 0]]
 
 
-def test_one_resolved_residue_is_continued_along_x_both_ways():
+def test_one_resolved_residue_is_continued_along_x_both_ways() -> None:
     points = np.full((3, 3), np.nan)
     points[1] = (1, 1, 1)
     assert fill_points(points).tolist() == [[-4.5, 1, 1], [1, 1, 1], [6.5, 1, 1]]
 
 
-def test_an_empty_conformation_is_copied_and_an_empty_target_is_a_helix():
+def test_an_empty_conformation_is_copied_and_an_empty_target_is_a_helix() -> None:
     points = np.full((5, 4, 3), np.nan)
     filled, notes = fill_conformations(points)
     assert np.allclose(filled, geometry.build_helix(4)[0]) and notes == ["no coordinates at all: ideal A-form helix"]
@@ -219,7 +224,7 @@ def test_an_empty_conformation_is_copied_and_an_empty_target_is_a_helix():
     assert (filled == points[1]).all() and notes == ["conformation 1, 3, 4, 5 copied from conformation 2"]
 
 
-def test_repair_says_what_it_changed(files, tmp_path):
+def test_repair_says_what_it_changed(files: Files, tmp_path: Path) -> None:
     out, sample, predictions = files
     change(out, 3, "x_1", "nan")
     change(out, 5, "z_2", "123456")
@@ -238,14 +243,14 @@ def test_repair_says_what_it_changed(files, tmp_path):
     assert np.abs(read_submission(tmp_path / "good.csv").predictions("R2_x") - predictions["R2_x"]).max() < 6e-4
 
 
-def test_repair_of_a_valid_file_changes_nothing(files, tmp_path):
+def test_repair_of_a_valid_file_changes_nothing(files: Files, tmp_path: Path) -> None:
     out, sample, _ = files
     assert repair_submission(out, sample, tmp_path / "same.csv") == []
     assert (tmp_path / "same.csv").read_bytes() == out.read_bytes()
 
 
 @pytest.mark.parametrize("old", ["ID,", "R"], ids=["no ID column", "no common ID"])
-def test_what_cannot_be_mended_is_refused(files, tmp_path, old):
+def test_what_cannot_be_mended_is_refused(files: Files, tmp_path: Path, old: str) -> None:
     out, sample, _ = files
     out.write_text(out.read_text().replace(old, "Q" + old[1:]))
     with pytest.raises(InputError, match="cannot be repaired"):
@@ -255,7 +260,9 @@ def test_what_cannot_be_mended_is_refused(files, tmp_path, old):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_damaged_submission_that_keeps_an_id_is_repaired_into_a_valid_one(files, tmp_path, data):
+def test_any_damaged_submission_that_keeps_an_id_is_repaired_into_a_valid_one(
+    files: Files, tmp_path: Path, data: st.DataObject
+) -> None:
     out, sample, predictions = files
     write_submission(out, read_sample(sample), predictions)
     lines = [line.split(",") for line in out.read_text().splitlines()]
@@ -271,7 +278,7 @@ def test_any_damaged_submission_that_keeps_an_id_is_repaired_into_a_valid_one(fi
     assert list_defects(check_submission(tmp_path / "good.csv", sample)) == []
 
 
-def test_both_real_samples_are_read_in_order():
+def test_both_real_samples_are_read_in_order() -> None:
     for name, rows, targets in (("sample_submission.csv", 2515, 12), ("part2/sample_submission.csv", 9762, 28)):
         if not (REAL / name).exists():
             pytest.skip(f"the real data file {name} is not beside the checkout")

@@ -113,7 +113,8 @@ def test_what_a_candidate_rests_on_by_hand() -> None:
     value = {name: rows[:, JURY_NAMES.index(name)] for name in JURY_NAMES}
     shares = np.stack([value[name] for name in ("carried", "stems", "loops", "linkers", "filled")], axis=1)
     # Without grounds nothing is known of the second.
-    np.testing.assert_allclose(shares, [[0.3, 0.2, 0.2, 0.1, 0.2], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0]])
+    known = np.array([[0.3, 0.2, 0.2, 0.1, 0.2], [0, 0, 0, 0, 1], [0, 1, 0, 0, 0]])
+    np.testing.assert_allclose(shares, known)
     np.testing.assert_allclose(value["longest_filled"], [0.2, 1.0, 0.0])
     np.testing.assert_allclose(value["longest_built"], [0.7, 1.0, 1.0])
     np.testing.assert_allclose(value["loop_misfit"], [5.5, NO_LOOP_MISFIT, NO_LOOP_MISFIT])

@@ -2,10 +2,12 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from rnafold.config.settings import Config
 from rnafold.errors import InputError
 from rnafold.files.metrics import MetricsFile, read_metrics
 from rnafold.training.checkpoint import (
@@ -64,7 +66,7 @@ def test_no_checkpoint_is_none(tmp_path: Path) -> None:
 
 
 def test_the_optimizer_goes_on_exactly_after_a_round_trip() -> None:
-    def build() -> tuple[torch.nn.Linear, torch.optim.AdamW, dict]:
+    def build() -> tuple[torch.nn.Linear, torch.optim.AdamW, dict[Any, str]]:
         torch.manual_seed(0)
         layer = torch.nn.Linear(4, 2)
         return layer, torch.optim.AdamW(layer.parameters(), lr=0.1), {p: n for n, p in layer.named_parameters()}
@@ -99,7 +101,7 @@ def test_metrics_beyond_the_checkpoint_and_a_cut_line_are_dropped_on_resume(tmp_
     assert [r["step"] for r in read_metrics(path)] == [1, 2, 3]
 
 
-def test_the_rate_warms_up_from_1e_6_and_falls_to_its_share(tiny_config) -> None:
+def test_the_rate_warms_up_from_1e_6_and_falls_to_its_share(tiny_config: Config) -> None:
     from dataclasses import replace
 
     train = replace(tiny_config.train, epochs=10, warmup_epochs=2, final_rate_share=0.1)

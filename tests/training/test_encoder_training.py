@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,8 @@ from rnafold.planner.memory.estimate import trace_key
 from rnafold.planner.memory.records import PHASES
 from rnafold.planner.memory.trace import record
 from rnafold.prediction.run import PredictOptions, build_solver
-from rnafold.training import comparison, loop
+from rnafold.training import comparison
+from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation
 from rnafold.training.guard import RunGuard
 from rnafold.training.loop import Trainer
@@ -64,9 +66,10 @@ def plain(folder: Path) -> Path:
     return folder / "plain"
 
 
-def describe(path: Path) -> dict:
+def describe(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["rnafold"])
+        described: dict[str, Any] = json.loads(file.metadata()["rnafold"])
+    return described
 
 
 def test_only_what_trained_has_changed_moments_and_a_place_in_the_files(run: Path) -> None:
@@ -88,11 +91,13 @@ def test_only_what_trained_has_changed_moments_and_a_place_in_the_files(run: Pat
     assert described["encoder_accepted"] is False
 
 
-def test_the_encoder_learns_at_its_share_of_the_rate(folder: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_encoder_learns_at_its_share_of_the_rate(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[tuple[float, float]] = []
     original = Trainer._apply
 
-    def apply(self: Trainer, *arguments):  # type: ignore[no-untyped-def]
+    def apply(self: Trainer, *arguments: Any) -> Any:
         result = original(self, *arguments)
         groups = self.optimizer.param_groups
         assert [g["weight_decay"] for g in groups] == [0.01, 0.0, 0.01, 0.0]
@@ -141,7 +146,7 @@ def copy_beside(weights: Path, encoder: Path) -> Path:
     target = encoder.with_name("weights.safetensors")
     described = describe(weights)
     described["model"]["encoder"]["path"] = f"/nowhere/{encoder.name}"
-    comparison.save_tensors(target, load_file(weights), {"rnafold": json.dumps(described)})
+    save_tensors(target, load_file(weights), {"rnafold": json.dumps(described)})
     return target
 
 
@@ -196,7 +201,7 @@ def test_an_encoder_that_does_not_beat_the_plain_network_is_switched_off_and_say
         alone = copy_beside(weights, tmp_path / "RibonanzaNet.pt")
         described = describe(alone)
         described["compared_with"]["file"] = "/nowhere/best.safetensors"
-        comparison.save_tensors(alone, before, {"rnafold": json.dumps(described)})
+        save_tensors(alone, before, {"rnafold": json.dumps(described)})
         assert choose_weights(alone) is None
         assert "going on without a network" in caplog.text
 
@@ -294,4 +299,3 @@ def test_a_small_encoder_leaves_a_cpu_run_a_trial_and_a_large_one_does_not(folde
     big = tmp_path / "big.pt"
     big.write_bytes(bytes(4 * 1_000_000))
     assert not RunGuard(configure(folder, f"model.encoder.path={big}"), tmp_path / "b").is_trial
-    assert loop.WEIGHTS_FILE == comparison.WEIGHTS_FILE

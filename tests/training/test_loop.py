@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,14 @@ from safetensors.torch import load_file
 
 from rnafold.config.settings import Config, load_config, resolve_config
 from rnafold.data.demo import write_demo_data
+from rnafold.data.sampler import Window
 from rnafold.errors import InputError
+from rnafold.features.batch import Batch, collate
 from rnafold.files.metrics import read_metrics
+from rnafold.model.losses import compute_losses
 from rnafold.model.network import PairNetwork
 from rnafold.training import loop
+from rnafold.training.evaluate import Evaluation
 from rnafold.training.loop import Trainer
 from rnafold.training.run import choose_entries, train_model
 
@@ -51,11 +56,11 @@ def configure(demo: Path, *more: str) -> Config:
     return resolve_config("cpu", "minimal", [*TINY, f"data.cache={demo / 'cache'}", *more])
 
 
-def train_records(run: Path) -> list[dict]:
+def train_records(run: Path) -> list[dict[str, Any]]:
     return [r for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "train"]
 
 
-def without_times(records: list[dict]) -> list[dict]:
+def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     timed = ("residues_per_second", "peak_memory_gib", "step_seconds", "elapsed_seconds")
     return [{k: v for k, v in r.items() if k not in (*timed, "micro_batch_seconds_by_length")} for r in records]
 
@@ -125,7 +130,7 @@ def test_one_window_split_in_micro_batches_has_one_gradient(demo: Path, tmp_path
     config = configure(demo, "model.dropout=0.0", "loss.distance.weight=0")
     trainer = build_trainer(config, demo, tmp_path / "run")
     (window, *_) = trainer._windows(0)
-    batches = [loop.collate([trainer.examples[0, k] for k in window_indices(window)])]
+    batches = [collate([trainer.examples[0, k] for k in window_indices(window)])]
     gradients = []
     for limit in (8, 3, 1):
         trainer.state.micro_limit = limit
@@ -137,7 +142,7 @@ def test_one_window_split_in_micro_batches_has_one_gradient(demo: Path, tmp_path
     assert torch.allclose(gradients[0], gradients[2], rtol=1e-3, atol=1e-5)
 
 
-def window_indices(window: loop.Window) -> list[int]:
+def window_indices(window: Window) -> list[int]:
     return [k for micro in window.micro_batches for k in micro]
 
 
@@ -158,7 +163,7 @@ def test_out_of_memory_halves_the_micro_batch_at_the_same_effective_batch(
 ) -> None:
     original = PairNetwork.forward
 
-    def forward(self: PairNetwork, batch, recycles: int = 0):  # type: ignore[no-untyped-def]
+    def forward(self: PairNetwork, batch: Batch, recycles: int = 0) -> Any:
         if len(batch.mask) > 2:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory (planted)")
         return original(self, batch, recycles)
@@ -184,11 +189,11 @@ def test_another_runtime_error_is_not_taken_for_out_of_memory(
 def test_steps_that_are_not_finite_are_skipped_and_then_stop_the_run_with_the_last_good_weights(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = loop.compute_losses
+    original = compute_losses
     poisoned = range(4, 1000)
     calls = [0]
 
-    def compute(output, batch, config, epoch):  # type: ignore[no-untyped-def]
+    def compute(output: Any, batch: Batch, config: Any, epoch: int) -> Any:
         losses = original(output, batch, config, epoch)
         calls[0] += 1
         return replace(losses, total=losses.total * (float("nan") if calls[0] - 1 in poisoned else 1.0))
@@ -208,9 +213,9 @@ def test_steps_that_are_not_finite_are_skipped_and_then_stop_the_run_with_the_la
 def test_one_bad_step_is_skipped_and_training_goes_on(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = loop.compute_losses, [0]
+    original, calls = compute_losses, [0]
 
-    def compute(output, batch, config, epoch):  # type: ignore[no-untyped-def]
+    def compute(output: Any, batch: Batch, config: Any, epoch: int) -> Any:
         losses = original(output, batch, config, epoch)
         calls[0] += 1
         return replace(losses, total=losses.total * (float("nan") if calls[0] == 1 else 1.0))
@@ -225,7 +230,7 @@ def test_early_stopping_counts_evaluations_without_gain(
     demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = iter([0.3, 0.5, 0.4, 0.5, 0.9])
-    monkeypatch.setattr(loop, "evaluate", lambda *_: loop.Evaluation(tm_score=next(values), by_target={}, physics={}))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: Evaluation(tm_score=next(values), by_target={}, physics={}))
     state = train_model(configure(demo, "train.epochs=9", "train.patience=2"), demo / "data", tmp_path / "run")
     # best 0.5 after epoch 2; 0.4 and an equal 0.5 are no gain: stop after epoch 4
     assert (state.finished, state.epoch, state.best_tm) == ("patience", 4, 0.5)
@@ -279,8 +284,8 @@ def test_a_development_split_is_younger_and_of_other_clusters(demo: Path) -> Non
     config = configure(demo, "data.validation=development", "data.development_fraction=0.3").data
     entries = choose_entries(demo / "data", config)
     assert entries.validation
-    newest = max(e.target.cutoff for e in entries.train)
-    assert all(e.target.cutoff > newest for e in entries.validation)
+    newest = max(e.target.cutoff for e in entries.train if e.target.cutoff is not None)
+    assert all(e.target.cutoff is not None and e.target.cutoff > newest for e in entries.validation)
 
 
 def test_loader_processes_change_nothing(demo: Path, tmp_path: Path) -> None:
