@@ -39,10 +39,10 @@ def _in_float32(operation: Any, *args: Any, **kwargs: Any) -> Any:
 
 def install_cuda_policy() -> Library:
     """Registers the rules for this process; they hold as long as the returned object lives."""
-    library = Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    library = Library("aten", "IMPL")
     for name in FLOAT32_OPS.split():
         base, _, overload = name.partition(".")
         operation = getattr(getattr(torch.ops.aten, base, None), overload or "default", None)
         if operation is not None:
-            library.impl(name, functools.partial(_in_float32, operation), "AutocastCPU", allow_override=True)  # type: ignore[no-untyped-call]
+            library.impl(name, functools.partial(_in_float32, operation), "AutocastCPU", allow_override=True)
     return library

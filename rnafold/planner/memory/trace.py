@@ -48,7 +48,7 @@ def split_count(count: int) -> tuple[int, int]:
 VIEW_NAMES = frozenset(VIEWS.split())
 
 
-class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Recorder(TorchDispatchMode):
     """Notes storages and operations; `phase`, `inside_attention` and `network` are set by whoever drives the step."""
 
     def __init__(self) -> None:
@@ -263,7 +263,7 @@ def _train(
         losses = compute_losses(output, batch, loss, 1.0)
         total = (losses.total * losses.residues).sum() / 1.0
         recorder.phase = "backward"
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         for parameter in trained:
             if parameter.grad is not None:
                 recorder.retag(parameter.grad, "gradients")
