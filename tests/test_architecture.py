@@ -29,7 +29,8 @@ FLOORS = (
 )
 DOORS = {
     "pandas": ["data.competition", "submission"],
-    "Bio": ["data.mmcif", "templates.search"],
+    "Bio": ["templates.search"],
+    "gemmi": ["data.structures"],
     "sklearn": ["data.splits", "templates.ranker"],
     "accelerate": ["training.loop"],
     "plotly": ["report"],

@@ -23,7 +23,8 @@ from rnafold.report.structures import Quality, TargetResult
 from rnafold.scoring.scorecard import average_scores, bootstrap_interval
 
 Section = tuple[str, list[Figure]]
-_PACKAGES: Final = ("torch", "accelerate", "numpy", "pandas", "biopython", "scikit-learn", "plotly", "viennarna")
+_STRUCTURE_PACKAGES: Final = ("biopython", "gemmi", "viennarna")
+_PACKAGES: Final = ("torch", "accelerate", "numpy", "pandas", "scikit-learn", "plotly", *_STRUCTURE_PACKAGES)
 _BASELINES: Final = (("zeros", "all zeros"), ("straight_line", "straight lines"), ("start", "start structures"))
 
 

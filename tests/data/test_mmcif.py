@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.data.mmcif import place_residues, read_structure_file
-from rnafold.data.residues import PARENT_OF, read_letter
+from rnafold.data.mmcif import read_structure_file
+from rnafold.data.structures.chains import place_residues
+from rnafold.data.structures.residues import PARENT_OF, read_letter
 from rnafold.errors import InputError
 
 ATOM_COLUMNS = """

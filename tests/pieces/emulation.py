@@ -24,6 +24,7 @@ NOT_IN_IMAGE = (
     "rnafold",
     "__editable__",
     "biopython",
+    "gemmi",
     "bio",
     "biosql",
     "viennarna",

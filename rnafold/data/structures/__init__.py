@@ -1,0 +1,1 @@
+"""RNA chains of users' structure files, whatever program wrote them; the door of gemmi, which parses them."""
