@@ -11,6 +11,7 @@ from rnafold.config.settings import resolve_config
 from rnafold.data.competition import read_entries
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
+from rnafold.files.run_folder import RunFolder
 from rnafold.prediction.run import PredictOptions, predict_submission
 from rnafold.report import report_finished_run, write_report
 from rnafold.scoring import scorecard
@@ -59,7 +60,7 @@ def run_demo(out: Path, seed: int) -> int:
             test=data / "test_sequences.csv",
             sample=data / "sample_submission.csv",
             out=submission,
-            weights=run / "best.safetensors",
+            weights=RunFolder(run).weights_file,
             templates=(data,),
             cache=out / "cache",
             gpu="cpu",
@@ -79,7 +80,7 @@ def run_demo(out: Path, seed: int) -> int:
     trivial = average_baselines(score_baselines(entries, [np.zeros((e.target.length, 3)) for e in entries]))
     mean = scorecard.average_scores(scores)
     print(f"TM-score {mean:.3f}; all zeros {trivial['zeros']:.3f}, straight lines {trivial['straight_line']:.3f}")
-    report = write_report(run, out / "report.html", submission, data / "test_labels.csv")
+    report = write_report(run, RunFolder(out).report_file, submission, data / "test_labels.csv")
     print(f"report: {report} (open it in a browser: curves, targets, structures in 3D, expected scores)")
     print(f"submission: {submission.resolve()} (checked); {time.monotonic() - began:.0f} s in all")
     return 0

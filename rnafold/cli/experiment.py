@@ -102,18 +102,17 @@ def _publish(summary: "Summary", arguments: argparse.Namespace) -> None:
 
     from rnafold.experiments.summary import summary_to_json
     from rnafold.experiments.table import format_summary, put_block
-    from rnafold.training.checkpoint import write_atomically
+    from rnafold.files.atomic import write_text
 
     text, folder = format_summary(summary), arguments.out / summary.experiment.name
     print(f"\n{text}\n", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "results.json", json.dumps(summary_to_json(summary), indent=1) + "\n")
-    write_atomically(folder / "results.md", text + "\n")
+    write_text(folder / "results.json", json.dumps(summary_to_json(summary), indent=1) + "\n")
+    write_text(folder / "results.md", text + "\n")
     if arguments.record is None:
         return
     if not summary.is_complete:
         log.info("%s: not recorded in %s before all runs are done", summary.experiment.name, arguments.record)
         return
     old = arguments.record.read_text(encoding="utf-8")
-    write_atomically(arguments.record, put_block(old, summary.experiment.name, text, str(arguments.record)))
+    write_text(arguments.record, put_block(old, summary.experiment.name, text, str(arguments.record)))
     log.info("%s: recorded in %s", summary.experiment.name, arguments.record)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from rnafold.errors import InputError
+from rnafold.files.run_folder import RunFolder
 from rnafold.planner.quota.ledger import LEDGER_FILE
 
 ROOT = Path("dist/kaggle")
@@ -225,7 +226,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     added = client.take_over_ledger(out / LEDGER_FILE, LEDGER)
     if added:
         print(f"{LEDGER}: {added} records taken over; see python -m rnafold quota")
-    weights = out / "run" / "best.safetensors"
+    weights = RunFolder(out / "run").weights_file
     if weights.is_file():
         print(f"predict with them: python -m rnafold kaggle bundle --weights {weights}")
     return 0

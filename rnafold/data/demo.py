@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold import geometry
+from rnafold.files.atomic import write_text
 
 FloatArray = npt.NDArray[np.float64]
 COMPLEMENT = {"A": "U", "C": "G", "G": "C", "U": "A"}
@@ -175,6 +176,4 @@ def _label_rows(folds: Sequence[DemoFold], unresolved: bool) -> list[list[str]]:
 def _write(path: Path, rows: Sequence[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, text.getvalue())

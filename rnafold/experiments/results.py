@@ -1,6 +1,5 @@
 """What a run of an experiment left behind: whether it is finished, and what it measured on each development target."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rnafold.config.strict_yaml import to_mapping
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments.spec import PlannedRun
 from rnafold.files.metrics import read_metrics
-from rnafold.training.checkpoint import LATEST, STATE
+from rnafold.files.run_folder import RunFolder, read_object
 
 Progress = Literal["new", "partial", "finished", "not_finite"]
 # What a run's state calls an end after which nothing is left to do.
@@ -41,7 +40,7 @@ def find_progress(run: PlannedRun) -> Progress:
     Raises:
         InputError: the folder holds a run with other settings.
     """
-    saved = run.folder / "config.yaml"
+    saved = RunFolder(run.folder).config_file
     if not saved.is_file():
         return "new"
     try:
@@ -55,7 +54,7 @@ def find_progress(run: PlannedRun) -> Progress:
         )
     state = read_state(run.folder)
     if state is None:
-        return "new" if not (run.folder / "metrics.jsonl").is_file() else "partial"
+        return "new" if not RunFolder(run.folder).metrics_file.is_file() else "partial"
     finished = state.get("finished")
     return "finished" if finished in DONE else "not_finite" if finished == "not_finite" else "partial"
 
@@ -78,12 +77,9 @@ def flatten(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def read_state(folder: Path) -> Mapping[str, Any] | None:
     """The position in a run's newest checkpoint (`TrainState`), None without one. Tensors are not read."""
-    pointer = folder / "checkpoints" / LATEST
-    try:
-        path = pointer.with_name(pointer.read_text(encoding="utf-8").strip()) / STATE
-        state = json.loads(path.read_text(encoding="utf-8"))["train"]
-    except (OSError, json.JSONDecodeError, KeyError):
-        return None
+    checkpoints = RunFolder(folder).checkpoints
+    newest = checkpoints.newest()
+    state = None if newest is None else checkpoints.state(newest).get("train")
     return state if isinstance(state, dict) else None
 
 
@@ -93,7 +89,7 @@ def read_result(folder: Path) -> RunResult:
     Raises:
         InputError: the folder lacks some, as one of an older version does, or none of them was ever evaluated.
     """
-    records = read_metrics(folder / "metrics.jsonl")
+    records = read_metrics(RunFolder(folder).metrics_file)
     evaluations = [r for r in records if r.get("kind") == "evaluation"]
     speeds = [float(r["residues_per_second"]) for r in records if r.get("kind") == "train"]
     if not evaluations or not speeds:
@@ -101,7 +97,7 @@ def read_result(folder: Path) -> RunResult:
     # the first of equals, as the training loop chooses the weights that it keeps
     best = max(evaluations, key=lambda r: (float(r["tm_score"]), -int(r["step"])))
     try:
-        starts = json.loads((folder / "run.json").read_text(encoding="utf-8"))["start_by_target"]
+        starts = read_object(RunFolder(folder).summary_file)["start_by_target"]
         return RunResult(
             tm=best["tm_by_target"],
             expected_tm=best["expected_tm_by_target"],
@@ -112,7 +108,7 @@ def read_result(folder: Path) -> RunResult:
             step=int(best["step"]),
             hours=measure_hours(folder),
         )
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+    except KeyError as error:
         raise InputError(f"{folder}: the run lacks {error}; it is of an older version, move it away") from None
 
 
@@ -125,6 +121,6 @@ def measure_hours(folder: Path) -> float:
 def read_preparation_seconds(folder: Path) -> float:
     """Seconds that the last start of a run took to its first step; 0 where that is not known."""
     try:
-        return float(json.loads((folder / "run.json").read_text(encoding="utf-8"))["preparation_seconds"])
-    except (OSError, json.JSONDecodeError, KeyError):
+        return float(read_object(RunFolder(folder).summary_file)["preparation_seconds"])
+    except (InputError, KeyError):
         return 0.0

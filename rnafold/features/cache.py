@@ -3,8 +3,6 @@
 import hashlib
 import json
 import multiprocessing
-import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from rnafold.errors import InputError
+from rnafold.files.atomic import replace_file
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -31,19 +29,8 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
     Raises:
         InputError: the folder cannot be made or written to.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".npz")
-    except OSError as error:
-        raise InputError(f"{path.parent}: the cache cannot be written there ({error.strerror})") from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            np.savez_compressed(handle, allow_pickle=False, **dict(arrays))
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replace_file(path) as temporary, temporary.open("wb") as handle:
+        np.savez_compressed(handle, allow_pickle=False, **dict(arrays))
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rnafold.files.atomic import write_text
+
 
 class MetricsFile:
     """Appends records and, on resume, drops those beyond the checkpoint and a line that a kill cut off."""
@@ -14,9 +16,7 @@ class MetricsFile:
         self.path = path
         records = read_metrics(path) if resume_step is not None and path.is_file() else []
         kept = [r for r in records if resume_step is not None and int(r["step"]) <= resume_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one record and hands it to the operating system at once."""

@@ -1,18 +1,169 @@
-"""What a run folder holds, read for the report; any part may be missing, since a run may be young or cut off."""
+"""A run folder: the name of everything in it, its checkpoints, and its records as the report reads them.
+
+Any part may be missing, since a run may be young or cut off. A checkpoint is a folder `step_<n>` with tensors as
+safetensors, numbers as JSON and a manifest with the size and sha256 of each file; `LATEST` names the newest.
+"""
 
 import json
 import math
+import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from rnafold.config.strict_yaml import load_yaml
 from rnafold.errors import InputError
+from rnafold.files.atomic import is_temporary, write_text
 from rnafold.files.metrics import read_metrics
+from rnafold.files.mounts import hash_file
 from rnafold.structure import FloatArray
+
+_LATEST: Final = "LATEST"
+_MANIFEST: Final = "manifest.json"
+_STATE: Final = "state.json"
+_STEP: Final = re.compile(r"step_(\d+)")
+WEIGHTS_NAME: Final = "best.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Where a run keeps what; nothing needs to be there yet."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def summary_file(self) -> Path:
+        """Data, baselines, start structures and versions."""
+        return self.path / "run.json"
+
+    @property
+    def plan_file(self) -> Path:
+        """What the planner expected of memory and time."""
+        return self.path / "plan.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON object a line: training and evaluations."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def weights_file(self) -> Path:
+        """The moving average with the best validation score."""
+        return self.path / WEIGHTS_NAME
+
+    @property
+    def report_file(self) -> Path:
+        """The report as one HTML page."""
+        return self.path / "report.html"
+
+    @property
+    def card_file(self) -> Path:
+        """The model card."""
+        return self.path / "best.md"
+
+    @property
+    def board_folder(self) -> Path:
+        """TensorBoard's events."""
+        return self.path / "tensorboard"
+
+    @property
+    def profile_folder(self) -> Path:
+        """Traces of torch's profiler."""
+        return self.path / "profile"
+
+    @property
+    def checkpoints(self) -> "CheckpointFolder":
+        """What a resume goes on from."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.is_file() and self.metrics_file.is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFolder:
+    """The checkpoints of a run, by their step."""
+
+    path: Path
+
+    def at(self, step: int) -> Path:
+        """The folder of a step's checkpoint."""
+        return self.path / f"step_{step:08d}"
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, complete or not, rising."""
+        names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        return sorted(int(match[1]) for name in names if (match := _STEP.fullmatch(name)))
+
+    def candidates(self) -> list[int]:
+        """The steps in the order in which a resume tries them: the one that LATEST names, then the highest first."""
+        steps = self.steps()[::-1]
+        latest = self._read_latest()
+        return [latest, *(s for s in steps if s != latest)] if latest in steps else steps
+
+    def newest(self) -> int | None:
+        """The step that a resume goes on from; None without a complete checkpoint."""
+        return next((step for step in self.candidates() if find_damage(self.at(step)) is None), None)
+
+    def state(self, step: int) -> Mapping[str, Any]:
+        """The numbers of a checkpoint; "train" has the position. Tensors are not read.
+
+        Raises:
+            InputError: they are not there, or no JSON object.
+        """
+        return read_object(self.at(step) / _STATE)
+
+    def write_state(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Writes the numbers of a checkpoint that is being made in `folder`, then its manifest: the last file of it."""
+        write_text(folder / _STATE, json.dumps(state, indent=1))
+        manifest = {path.name: _fingerprint(path) for path in sorted(folder.iterdir()) if path.name != _MANIFEST}
+        write_text(folder / _MANIFEST, json.dumps(manifest, indent=1))
+
+    def announce(self, step: int, keep: int) -> None:
+        """Makes a step the latest one, and removes all but the `keep` newest and what kills left half-written."""
+        write_text(self.path / _LATEST, self.at(step).name)
+        for old in self.steps()[:-keep]:
+            if old != step:
+                shutil.rmtree(self.at(old), ignore_errors=True)
+        for left in filter(is_temporary, self.path.iterdir()):
+            shutil.rmtree(left, ignore_errors=True)
+
+    def _read_latest(self) -> int | None:
+        pointer = self.path / _LATEST
+        match = _STEP.fullmatch(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+        return int(match[1]) if match else None
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's folder, None if every file has the size and sha256 of the manifest."""
+    path = checkpoint / _MANIFEST
+    if not path.is_file():
+        return "no manifest"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError:
+        return "the manifest is cut off"
+    for name, expected in manifest.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if _fingerprint(checkpoint / name) != expected:
+            return f"{name} does not match its sha256"
+    return None
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +191,18 @@ def read_run(folder: Path) -> RunRecord:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder, expected a run folder")
-    names = ("config.yaml", "metrics.jsonl", "run.json")
-    if not any((folder / name).is_file() for name in names):
-        raise InputError(f"{folder}: holds no run (found none of {', '.join(names)})")
-    config_path, metrics_path = folder / names[0], folder / names[1]
-    records = read_metrics(metrics_path) if metrics_path.is_file() else []
+    run = RunFolder(folder)
+    needed = (run.config_file, run.metrics_file, run.summary_file)
+    if not any(path.is_file() for path in needed):
+        raise InputError(f"{folder}: holds no run (found none of {', '.join(path.name for path in needed)})")
+    records = read_metrics(run.metrics_file) if run.metrics_file.is_file() else []
     records = [record for record in records if isinstance(record, dict) and read_number(record.get("step")) is not None]
     return RunRecord(
         name=_name_run(folder.resolve()),
-        config=load_yaml(config_path) if config_path.is_file() else {},
-        config_text=config_path.read_text(encoding="utf-8") if config_path.is_file() else "",
-        summary=_read_json(folder / names[2]),
-        plan=_read_json(folder / "plan.json"),
+        config=load_yaml(run.config_file) if run.config_file.is_file() else {},
+        config_text=run.config_file.read_text(encoding="utf-8") if run.config_file.is_file() else "",
+        summary=read_object(run.summary_file) if run.summary_file.is_file() else {},
+        plan=read_object(run.plan_file) if run.plan_file.is_file() else {},
         train=tuple(record for record in records if record.get("kind") == "train"),
         evaluations=tuple(record for record in records if record.get("kind") == "evaluation"),
     )
@@ -62,11 +213,16 @@ def _name_run(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name}" if folder.name == "run" and folder.parent.name else folder.name
 
 
-def _read_json(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
-        return {}
+def read_object(path: Path) -> Mapping[str, Any]:
+    """A file that holds one JSON object.
+
+    Raises:
+        InputError: it is not there, or holds something else.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(value, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import replace_folder
 from rnafold.files.mounts import hash_file
 from rnafold.files.weights_header import read_weights_description
 from rnafold.kaggle import wheels
@@ -72,10 +73,7 @@ def build_bundle(options: BundleOptions) -> Mapping[str, Any]:
     out = options.out
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file():
         raise InputError(f"{out}: exists and is no bundle; choose another --out")
-    temporary = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with replace_folder(out) as temporary:
         project = wheels.build_project_wheel(options.checkout, temporary)
         configs = _read_configs(project, options.checkout)
         others = wheels.download_wheels(options.plan, temporary)
@@ -92,10 +90,6 @@ def build_bundle(options: BundleOptions) -> Mapping[str, Any]:
         manifest = _build_manifest(temporary, options, [p.name for p in others], [p.name for p in weights], configs)
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         check_bundle(temporary, options.limits)
-        shutil.rmtree(out, ignore_errors=True)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.kaggle.staging import StagedKernel
 from rnafold.planner.quota.ledger import append_record, read_records
 
@@ -91,7 +92,7 @@ def upload_bundle(
     if str(getattr(answer, "status", "")).lower() == "error" or getattr(answer, "error", None):
         raise InputError(f"{reference}: Kaggle refused the bundle: {answer.error}")
     _wait_until_ready(api, reference, wait, patience)
-    record.write_text(json.dumps({"id": reference, "digest": digest}), encoding="utf-8")
+    write_text(record, json.dumps({"id": reference, "digest": digest}))
     return f"{reference}: {'new version' if exists else 'created'}, ready"
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles, find_competition_files
 from rnafold.errors import InputError
+from rnafold.files.atomic import replace_folder
+from rnafold.files.run_folder import RunFolder
 from rnafold.files.weights_header import read_weights_description
-from rnafold.training.checkpoint import find_damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +75,14 @@ def find_earlier_run(root: Path, model: str = "") -> EarlierRun | None:
         model: only runs of the model of this name; "" takes any.
     """
     best: EarlierRun | None = None
-    for folder, below, names in os.walk(root, followlinks=True):
+    for folder, below, _ in os.walk(root, followlinks=True):
         below.sort()
-        if "checkpoints" not in below or not {"config.yaml", "metrics.jsonl"} <= set(names):
+        run = RunFolder(Path(folder))
+        if not run.holds_run or (model and load_config(run.config_file).model.name != model):
             continue
-        run = Path(folder)
-        if model and load_config(run / "config.yaml").model.name != model:
-            continue
-        steps = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
-        if steps and (best is None or max(steps) > best.step):
-            best = EarlierRun(folder=run, step=max(steps))
+        step = run.checkpoints.newest()
+        if step is not None and (best is None or step > best.step):
+            best = EarlierRun(folder=run.path, step=step)
     return best
 
 
@@ -95,15 +94,14 @@ def copy_earlier_run(earlier: EarlierRun, out: Path) -> None:
     """
     if out.exists():
         raise InputError(f"{out}: exists already; an earlier run is copied into a fresh folder only")
-    temporary = out.with_name(f".{out.name}.copying")
-    shutil.rmtree(temporary, ignore_errors=True)
-    # copyfile leaves the mode of the read-only mount behind
-    shutil.copytree(earlier.folder, temporary, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".*"))
-    for folder, below, names in os.walk(temporary):
-        Path(folder).chmod(0o755)
-        for name in (*below, *names):
-            (Path(folder) / name).chmod(0o755 if name in below else 0o644)
-    temporary.replace(out)
+    with replace_folder(out) as temporary:
+        # copyfile leaves the mode of the read-only mount behind
+        ignored = shutil.ignore_patterns(".*")
+        shutil.copytree(earlier.folder, temporary, copy_function=shutil.copyfile, ignore=ignored, dirs_exist_ok=True)
+        for folder, below, names in os.walk(temporary):
+            Path(folder).chmod(0o755)
+            for name in (*below, *names):
+                (Path(folder) / name).chmod(0o755 if name in below else 0o644)
 
 
 def find_weights(root: Path) -> Path | None:

@@ -25,13 +25,14 @@ from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.files.metrics import read_metrics
+from rnafold.files.run_folder import RunFolder
 from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.prediction.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
 from rnafold.submission import check_submission, format_findings, list_defects
-from rnafold.training.checkpoint import find_damage, write_atomically
 from rnafold.training.guard import KERNEL_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
     summary = _summarize_training(run, code, clock() - began, session)
     _note_overhead(ledger, known, session.gpu, (clock() - began) / 3600.0)
     summary["resumed_from_step"] = 0 if earlier is None else earlier.step
-    write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
+    write_text(session.working / SESSION_FILE, json.dumps(summary, indent=1))
     if code not in (0, None):
         last = read_last_line(session.working / "train.log")
         raise InputError(f"training ended with exit code {code}: {last.removeprefix('error: ')}")
@@ -246,11 +247,9 @@ def _note_overhead(path: Path, known: set[str], gpu: str, hours: float) -> None:
 
 
 def _summarize_training(run: Path, code: int | None, seconds: float, session: TrainSession) -> dict[str, Any]:
-    steps = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
-    state: Any = {}
-    if steps:
-        newest = run / "checkpoints" / f"step_{max(steps):08d}" / "state.json"
-        state = json.loads(newest.read_text(encoding="utf-8"))["train"]
+    checkpoints = RunFolder(run).checkpoints
+    newest = checkpoints.newest()
+    state: Mapping[str, Any] = {} if newest is None else checkpoints.state(newest)["train"]
     return {
         "kind": "train",
         "gpu": session.gpu,
@@ -258,7 +257,7 @@ def _summarize_training(run: Path, code: int | None, seconds: float, session: Tr
         "exit_code": code,
         "finished": state.get("finished", ""),
         "epoch": state.get("epoch", 0),
-        "step": max(steps, default=0),
+        "step": newest or 0,
         "best_tm_score": max(float(state.get("best_tm", 0.0)), 0.0),
         **_describe_session(seconds),
     }
@@ -281,26 +280,27 @@ def check_run(working: Path) -> str:
     Raises:
         InputError: naming what is wrong.
     """
-    run = working / RUN_FOLDER
-    metrics = run / "metrics.jsonl"
+    run = RunFolder(working / RUN_FOLDER)
+    metrics = run.metrics_file
     if not metrics.is_file():
         raise InputError(f"{metrics}: no such file; training did not begin")
     steps = [int(record["step"]) for record in read_metrics(metrics) if record["kind"] == "train"]
-    saved = [int(p.name[5:]) for p in (run / "checkpoints").glob("step_*") if find_damage(p) is None]
+    saved = run.checkpoints.newest()
     jumps = [after - before for before, after in zip([0, *steps], steps)]
-    if not steps or not saved:
-        raise InputError(f"{run}: {len(steps)} lines of metrics and {len(saved)} complete checkpoints, expected some")
+    if not steps or saved is None:
+        found = "no complete checkpoint" if saved is None else f"a checkpoint of step {saved}"
+        raise InputError(f"{run.path}: {len(steps)} lines of metrics and {found}, expected some of both")
     if min(jumps) < 1:
         raise InputError(f"{metrics}: step {steps[jumps.index(min(jumps))]} follows a step as high or higher")
-    every = load_config(run / "config.yaml").train.log_every_steps
+    every = load_config(run.config_file).train.log_every_steps
     if max(jumps) > every:
         at = steps[jumps.index(max(jumps))]
         raise InputError(f"{metrics}: {max(jumps)} steps before step {at} are in no line, expected at most {every}")
-    if steps[-1] != max(saved):
-        raise InputError(f"{run}: metrics end at step {steps[-1]}, the newest checkpoint at {max(saved)}")
-    if not (run / "best.safetensors").is_file():
-        raise InputError(f"{run / 'best.safetensors'}: no such file")
-    return f"{run}: {len(steps)} lines of metrics without gap or repeat, up to step {steps[-1]}; weights are there"
+    if steps[-1] != saved:
+        raise InputError(f"{run.path}: metrics end at step {steps[-1]}, the newest checkpoint at {saved}")
+    if not run.weights_file.is_file():
+        raise InputError(f"{run.weights_file}: no such file")
+    return f"{run.path}: {len(steps)} lines of metrics without gap or repeat, up to step {steps[-1]}; weights are there"
 
 
 def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> ShardOutcome:
@@ -395,7 +395,7 @@ def _write_prediction_summary(
         "processes_that_died": outcome.deaths,
         **_describe_session(seconds),
     }
-    write_atomically(session.working / SESSION_FILE, json.dumps(summary, indent=1))
+    write_text(session.working / SESSION_FILE, json.dumps(summary, indent=1))
     log.info("%d of %d targets predicted in %.0f s", summary["improved"], summary["targets"], seconds)
 
 

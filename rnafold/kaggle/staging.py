@@ -2,13 +2,13 @@
 
 import ast
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import replace_folder, write_text
 from rnafold.kaggle.secret_scan import find_secrets
 
 METADATA: Final = "kernel-metadata.json"
@@ -83,17 +83,15 @@ def stage_kernel(source: Path, out: Path, options: StageOptions) -> StagedKernel
     metadata = _complete(read_metadata(source), options)
     notebook = read_notebook(source / metadata["code_file"])
     set_parameters(notebook, options.parameters)
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    code = out / metadata["code_file"]
-    code.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / METADATA).write_text(json.dumps(metadata, indent=2) + "\n", encoding="utf-8")
-    secrets = find_secrets([out])
-    if secrets:
-        shutil.rmtree(out)
-        raise InputError(f"not pushed, {len(secrets)} secrets found: {'; '.join(secrets[:3])}")
-    if code.stat().st_size > MAX_NOTEBOOK_BYTES:
-        raise InputError(f"{code}: {code.stat().st_size} bytes, Kaggle takes notebooks up to {MAX_NOTEBOOK_BYTES}")
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    if (size := len(text.encode())) > MAX_NOTEBOOK_BYTES:
+        raise InputError(f"{metadata['code_file']}: {size} bytes, Kaggle takes notebooks up to {MAX_NOTEBOOK_BYTES}")
+    with replace_folder(out) as folder:
+        write_text(folder / metadata["code_file"], text)
+        write_text(folder / METADATA, json.dumps(metadata, indent=2) + "\n")
+        if secrets := find_secrets([folder]):
+            found = "; ".join(secrets[:3]).replace(str(folder), str(out))
+            raise InputError(f"not pushed, {len(secrets)} secrets found: {found}")
     return StagedKernel(folder=out, metadata=metadata, parameters=read_parameters(notebook))
 
 

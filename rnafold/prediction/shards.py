@@ -21,9 +21,10 @@ import numpy as np
 
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.prediction.deadline import build_fallback, match_targets
 from rnafold.structure import Target
-from rnafold.submission import Sample, read_sample, write_submission, write_text_atomically
+from rnafold.submission import Sample, read_sample, write_submission
 from rnafold.submission.rows import parse_coordinates
 
 log = logging.getLogger(__name__)
@@ -142,7 +143,7 @@ class Merger:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.header)
         writer.writerows(self.rows[i] for i in self.sample.ids)
-        write_text_atomically(self.out, text.getvalue())
+        write_text(self.out, text.getvalue())
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:

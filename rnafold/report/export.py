@@ -4,7 +4,6 @@ Consecutive C1' atoms are stated as bonded (CONECT, struct_conn), since viewers 
 Formats: wwPDB file format 3.3 and the PDBx/mmCIF dictionary 5.
 """
 
-import os
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Final
 import numpy as np
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.rna import ATOM_NAME
 from rnafold.structure import Chain, FloatArray, Target, whole_chain
 
@@ -65,7 +65,7 @@ def write_pdb(
     """
     models = _check(path, target, coords, bfactors, _name_pdb_chains(path, target))
     _check_pdb_limits(path, models)
-    _write(path, "".join(f"{line:<80}\n" for line in _build_pdb(models, remark)))
+    write_text(path, "".join(f"{line:<80}\n" for line in _build_pdb(models, remark)))
 
 
 def write_mmcif(
@@ -83,7 +83,7 @@ def write_mmcif(
         InputError: shapes that do not fit the target.
     """
     models = _check(path, target, coords, bfactors, _name_cif_chains(target))
-    _write(path, "".join(f"{line}\n" for line in _build_cif(models, remark)))
+    write_text(path, "".join(f"{line}\n" for line in _build_cif(models, remark)))
 
 
 def measure_agreement(models: FloatArray) -> FloatArray:
@@ -336,14 +336,3 @@ def _cif_word(text: str) -> str:
 
 def _cut(text: str, width: int) -> list[str]:
     return [text[first : first + width] for first in range(0, len(text), width)]
-
-
-def _write(path: str | Path, text: str) -> None:
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

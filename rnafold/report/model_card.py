@@ -15,15 +15,14 @@ import numpy as np
 from rnafold.config.reproduction import derive_choices
 from rnafold.config.settings import Config, load_config
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.files.mounts import hash_file
-from rnafold.files.run_folder import RunRecord, read_number, read_run
+from rnafold.files.run_folder import RunFolder, RunRecord, read_number, read_run
 from rnafold.files.weights_header import read_weights_description
 from rnafold.model.network import count_parameters
 from rnafold.model.weights import load_network
 from rnafold.report import card_text
-from rnafold.submission import write_text_atomically
 
-_FILES: Final = ("config.yaml", "run.json", "metrics.jsonl", "best.safetensors")
 _SUMMARY: Final = ("train", "validation", "baselines_tm_score", "versions")
 # A mean that was rounded for print may differ from its targets' by so much.
 _MEAN_TOLERANCE: Final = 5e-4
@@ -79,7 +78,7 @@ def write_results(path: Path, results: Sequence[Result]) -> None:
     Raises:
         InputError: the folder cannot be written to.
     """
-    write_text_atomically(path, json.dumps([asdict(result) for result in results], indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps([asdict(result) for result in results], indent=1, allow_nan=False) + "\n")
 
 
 def read_results(path: Path) -> list[Result]:
@@ -125,9 +124,9 @@ def write_card(run: Path, results: Path, out: Path | None = None) -> Path:
         InputError: one of the files is missing, malformed or does not belong to the others.
     """
     measured = read_results(results)
-    facts = read_facts(run, run / "best.md" if out is None else out)
-    path = run / "best.md" if out is None else out
-    write_text_atomically(path, card_text.build_card(facts, measured))
+    path = RunFolder(run).card_file if out is None else out
+    facts = read_facts(run, path)
+    write_text(path, card_text.build_card(facts, measured))
     return path
 
 
@@ -137,15 +136,16 @@ def read_facts(run: Path, out: Path) -> card_text.CardFacts:
     Raises:
         InputError: a file is missing or malformed, or the weights are another run's.
     """
-    missing = [name for name in _FILES if not (run / name).is_file()]
-    if missing:
+    folder = RunFolder(run)
+    needed = (folder.config_file, folder.summary_file, folder.metrics_file, folder.weights_file)
+    if missing := [path.name for path in needed if not path.is_file()]:
         raise InputError(f"{run}: lacks {', '.join(missing)}, expected a run folder with weights")
-    record, config, weights = read_run(run), load_config(run / "config.yaml"), run / _FILES[-1]
+    record, config, weights = read_run(run), load_config(folder.config_file), folder.weights_file
     lacking = [name for name in _SUMMARY if not isinstance(record.summary.get(name), Mapping)]
     if lacking:
-        raise InputError(f"{run / 'run.json'}: lacks {', '.join(lacking)}")
+        raise InputError(f"{folder.summary_file}: lacks {', '.join(lacking)}")
     if not record.train or not record.evaluations:
-        raise InputError(f"{run / 'metrics.jsonl'}: expected at least one training record and one evaluation")
+        raise InputError(f"{folder.metrics_file}: expected at least one training record and one evaluation")
     described = read_weights_description(weights)
     if described is None:
         raise InputError(f"{weights}: not written by `train`")

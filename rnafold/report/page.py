@@ -8,7 +8,8 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from rnafold.files.run_folder import read_run
+from rnafold.files.atomic import write_text
+from rnafold.files.run_folder import RunFolder, read_run
 from rnafold.report import sections
 from rnafold.report.curves import PREDICTION_COLORS, Figure
 from rnafold.report.reliability import write_reliability
@@ -16,9 +17,7 @@ from rnafold.report.script import SCRIPT
 from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality
 from rnafold.report.style import STYLE
 from rnafold.scoring.tm import Mode
-from rnafold.submission import find_records, write_text_atomically
-
-REPORT_FILE = "report.html"
+from rnafold.submission import find_records
 
 
 def write_report(
@@ -68,8 +67,8 @@ def write_report(
     if not results:
         body.append(sections.write_validation_targets(record))
     body += [sections.write_plan(record), sections.write_facts(record)]
-    path = run / REPORT_FILE if out is None else out
-    write_text_atomically(path, build_page(record.name, "".join(body), figures, views))
+    path = RunFolder(run).report_file if out is None else out
+    write_text(path, build_page(record.name, "".join(body), figures, views))
     return path
 
 

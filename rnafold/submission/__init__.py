@@ -11,7 +11,6 @@ from rnafold.submission.rows import (
     read_sample,
     read_submission,
     write_submission,
-    write_text_atomically,
 )
 
 __all__ = [
@@ -31,5 +30,4 @@ __all__ = [
     "repair_submission",
     "write_records",
     "write_submission",
-    "write_text_atomically",
 ]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.files.mounts import hash_file
 from rnafold.structure import Candidate
-from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample, write_text_atomically
+from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample
 
 SUFFIX: Final = ".predictions.json"
 _FORMAT: Final = "rnafold predictions 1"
@@ -84,7 +85,7 @@ def write_records(submission: Path, records: Records) -> Path:
         "predictions": [asdict(record) for rows in records.values() for record in rows],
     }
     path = records_path(submission)
-    write_text_atomically(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
 
 

@@ -7,8 +7,6 @@ empty or NaN cell, a wrong row count, order or column fails the whole file on Ka
 import csv
 import io
 import logging
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy.typing as npt
 
 from rnafold.data.tables import list_names, read_rows, read_text
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.structure import FloatArray
 from rnafold.submission.filling import fill_conformations
 
@@ -194,30 +193,7 @@ def write_rows(path: str | Path, sample: Sample, coords: FloatArray) -> None:
     ):
         keys.writerow((identifier, resname, resid))
         text.write("," + template % tuple(row) + "\n")
-    write_text_atomically(path, text.getvalue())
-
-
-def write_text_atomically(path: str | Path, text: str) -> None:
-    """Writes a file under a temporary name in the same folder and renames it.
-
-    Raises:
-        InputError: the folder cannot be made or written to.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
-        # mkstemp makes files only their owner may read; a submission is no secret.
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_text(path, text.getvalue())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

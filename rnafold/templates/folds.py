@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.structure import Entry
-from rnafold.submission.rows import write_text_atomically
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.ranker import Ranker
 
@@ -70,7 +70,7 @@ def save_folds(
         ranker.save(place / f"ranker-{fold}.json")
         jury.save(place / f"jury-{fold}.json")
     index = {"begins": [date.isoformat() for date in begins], "groups": dict(sorted(groups.items()))}
-    write_text_atomically(place / INDEX_FILE, json.dumps(index, indent=1) + "\n")
+    write_text(place / INDEX_FILE, json.dumps(index, indent=1) + "\n")
 
 
 def load_folds(folder: str | Path) -> FoldModels:

@@ -3,8 +3,6 @@
 import datetime
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from rnafold import rna
 from rnafold.assembly.fragments import FragmentChain, FragmentLibrary, encode_states
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.errors import InputError
+from rnafold.files.atomic import replace_folder
 from rnafold.structure import BoolArray, Entry, Target
 
 IntArray = npt.NDArray[np.int64]
@@ -209,16 +208,11 @@ class TemplateLibrary:
 
     def save(self, directory: str | Path) -> None:
         """Write one .npy file an array and names.json into a new folder, put in place in one step."""
-        final = Path(directory)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
-        for name in _ARRAYS:
-            np.save(folder / f"{name}.npy", getattr(self, name))
         names = {"version": FORMAT_VERSION, "ids": self.ids, "groups": self.groups, "chain_names": self.chain_names}
-        (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
-        if final.exists():
-            shutil.rmtree(final)
-        folder.replace(final)
+        with replace_folder(directory) as folder:
+            for name in _ARRAYS:
+                np.save(folder / f"{name}.npy", getattr(self, name))
+            (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path) -> "TemplateLibrary":

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from rnafold import rna
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.structure import FloatArray
-from rnafold.submission.rows import write_text_atomically
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.search import SETTINGS, Hit
 from rnafold.templates.transfer import carry_coords, map_pairs
@@ -197,7 +197,7 @@ class Ranker:
 
     def save(self, path: str | Path) -> None:
         """Writes the JSON, in one step."""
-        write_text_atomically(path, self.to_json())
+        write_text(path, self.to_json())
 
     def to_json(self) -> str:
         """All of the model, as its file holds it."""

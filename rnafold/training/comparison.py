@@ -15,11 +15,11 @@ from rnafold.config.settings import Config
 from rnafold.errors import InputError
 from rnafold.features.build import Example
 from rnafold.files.mounts import file_sha256, find_mounted
+from rnafold.files.run_folder import RunFolder
 from rnafold.model.weights import load_network, read_model_config
 from rnafold.structure import Entry
 from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation, evaluate
-from rnafold.training.loop import WEIGHTS_FILE
 from rnafold.training.schedule import TimeBudget
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def find_plain_weights(compare_with: str) -> Path:
         InputError: there is none, or it is of a network with an encoder.
     """
     folder = Path(compare_with)
-    typed = folder / WEIGHTS_FILE if folder.is_dir() else folder
+    typed = RunFolder(folder).weights_file if folder.is_dir() else folder
     path = find_mounted(str(typed), "model.encoder.compare_with")
     if read_model_config(path).encoder is not None:
         raise InputError(f"model.encoder.compare_with {path}: has an encoder itself, expected a network without one")

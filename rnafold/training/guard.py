@@ -14,7 +14,9 @@ from rnafold.config.hardware import load_gpus
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.files.mounts import find_mounted
+from rnafold.files.run_folder import RunFolder
 from rnafold.planner.memory.estimate import MemoryEstimate, TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.memory.records import PLANNER_FOLDER, load_trace
 from rnafold.planner.plan import MOST_MICRO_BATCH, Plan, Request, build_plan, first_checkpoint_hours, suggest_change
@@ -109,10 +111,7 @@ class RunGuard:
         if not self.is_trial or self._has_traces(load):
             self.plan = build_plan(self._request(load), self.store)
             self._require_hours(self.plan)
-            folder = self.out / "plan.json"
-            temporary = folder.with_name(".plan.json.tmp")
-            temporary.write_text(json.dumps(plan_to_json(self.plan), indent=1), encoding="utf-8")
-            temporary.replace(folder)
+            write_text(RunFolder(self.out).plan_file, json.dumps(plan_to_json(self.plan), indent=1))
             self._log_arrival(self.plan, preparation_seconds)
         hours = None if self.plan is None else self.plan.chosen.hours.expected
         self.session = LedgerSession(

@@ -31,6 +31,7 @@ from rnafold.errors import InputError
 from rnafold.features.batch import Batch, collate, padded_length
 from rnafold.features.build import Example
 from rnafold.files.metrics import MetricsFile
+from rnafold.files.run_folder import RunFolder
 from rnafold.model.encoder import describe_encoder, rate_groups, require_encoder, thaw
 from rnafold.model.losses import TERMS, compute_losses
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network, count_parameters
@@ -42,7 +43,6 @@ from rnafold.training.schedule import TimeBudget, rate_at
 
 log = logging.getLogger(__name__)
 MIXED_PRECISION = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
-WEIGHTS_FILE = "best.safetensors"
 
 
 @dataclass(slots=True)
@@ -107,6 +107,7 @@ class Trainer:
         profile: bool = False,
     ) -> None:
         self.config, self.examples, self.validation, self.out, self.budget = config, examples, validation, out, budget
+        self.folder = RunFolder(out)
         train = config.train
         # Accelerate keeps the precision of the first run of a process and refuses another; the process group stays
         AcceleratorState._reset_state()
@@ -137,8 +138,9 @@ class Trainer:
         resumed = self._restore() if resume else False
         self.steps_per_epoch = len(self._windows(0))
         if self.is_main:
-            self.metrics = MetricsFile(out / "metrics.jsonl", self.state.step if resumed else None)
-            self.board = SummaryWriter(str(out / "tensorboard"), purge_step=self.state.step if resumed else None)
+            resume_step = self.state.step if resumed else None
+            self.metrics = MetricsFile(self.folder.metrics_file, resume_step)
+            self.board = SummaryWriter(str(self.folder.board_folder), purge_step=resume_step)
 
     def describe(self) -> str:
         """One line about what the run will do."""
@@ -203,7 +205,7 @@ class Trainer:
             state.finished = state.finished or "epochs"
             if meter.results:
                 self._log(meter, bar)
-            if not (self.out / WEIGHTS_FILE).is_file():
+            if not self.folder.weights_file.is_file():
                 self._save_weights(None)  # no evaluation yet: the average so far is better than nothing
             self._save()
         finally:
@@ -348,7 +350,7 @@ class Trainer:
             log.warning("step %d skipped: loss %.4g, gradient norm %.4g", state.step, result.loss, result.grad_norm)
         if state.bad_steps >= self.config.train.max_bad_steps:
             state.finished = "not_finite"
-            good = checkpoint.load_checkpoint(self.out / "checkpoints")
+            good = checkpoint.load_checkpoint(self.folder.checkpoints.path)
             log.error("%d steps in a row were not finite: stopping; the last good weights stay", state.bad_steps)
             if good is not None:
                 self._load_tensors(good)
@@ -468,7 +470,7 @@ class Trainer:
             }
             saved = checkpoint.Checkpoint(tensors=tensors, state=content)
             checkpoint.save_checkpoint(
-                self.out / "checkpoints", self.state.step, saved, self.config.train.keep_checkpoints
+                self.folder.checkpoints.path, self.state.step, saved, self.config.train.keep_checkpoints
             )
         self.accelerator.wait_for_everyone()
         self.budget.record("checkpoint", time.monotonic() - began)
@@ -487,10 +489,10 @@ class Trainer:
             metadata |= {"encoder": encoder, "encoder_accepted": False}  # until training.comparison says otherwise
         # one key: safetensors writes several in an order that differs from run to run
         text = {"rnafold": json.dumps(metadata, sort_keys=True)}
-        checkpoint.save_tensors(self.out / WEIGHTS_FILE, self.average.module.state_dict(), text)
+        checkpoint.save_tensors(self.folder.weights_file, self.average.module.state_dict(), text)
 
     def _restore(self) -> bool:
-        saved = checkpoint.load_checkpoint(self.out / "checkpoints")
+        saved = checkpoint.load_checkpoint(self.folder.checkpoints.path)
         if saved is None:
             return False
         require_encoder(self.network, saved.state.get("encoder"), self.out)
@@ -522,7 +524,7 @@ class Trainer:
         warnings.filterwarnings("ignore", message=".*Profiler clears events at the end of each cycle")
         profiler = torch.profiler.profile(
             schedule=torch.profiler.schedule(wait=1, warmup=1, active=3, repeat=2),
-            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(self.out / "profile")),
+            on_trace_ready=torch.profiler.tensorboard_trace_handler(str(self.folder.profile_folder)),
             record_shapes=True,
             profile_memory=True,
         )

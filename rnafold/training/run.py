@@ -22,11 +22,12 @@ from rnafold.data.splits import cluster_sequences, development_split, format_lea
 from rnafold.errors import InputError
 from rnafold.features.build import Others
 from rnafold.features.source import FeatureSource, prediction_example
+from rnafold.files.atomic import write_text
 from rnafold.files.metrics import read_metrics
+from rnafold.files.run_folder import RunFolder
 from rnafold.planner.time.load import load_of_targets
 from rnafold.structure import Entry
 from rnafold.templates.folds import load_folds
-from rnafold.training.checkpoint import write_atomically
 from rnafold.training.comparison import check_comparison, judge_encoder
 from rnafold.training.dataset import TrainingExamples, build_start, describe_entries
 from rnafold.training.evaluate import average_baselines, score_baselines
@@ -102,8 +103,8 @@ def find_run(config: Config, out: Path, resume: bool) -> bool:
     Raises:
         InputError: the folder holds a run and `resume` is not set, or a run of another model.
     """
-    saved = out / "config.yaml"
-    has_run = saved.is_file() and (out / "metrics.jsonl").is_file()
+    run = RunFolder(out)
+    saved, has_run = run.config_file, run.holds_run
     if has_run and not resume:
         raise InputError(f"{out}: holds a run already; continue it with --resume or choose another --out")
     if has_run and _without_places(load_config(saved).model) != _without_places(config.model):
@@ -166,7 +167,7 @@ def write_summary(
             "python": platform.python_version(),
         },
     }
-    write_atomically(out / "run.json", json.dumps(summary, indent=1))
+    write_text(RunFolder(out).summary_file, json.dumps(summary, indent=1))
 
 
 def describe_rates(config: Config, num_ranks: int) -> str:
@@ -214,8 +215,7 @@ def train_model(
         (entry, prediction_example(entry.target, features, start, confidence, others))
         for entry, (start, confidence, others) in zip(entries.validation, starts)
     ]
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "config.yaml", dump(config))
+    write_text(RunFolder(out).config_file, dump(config))
     trainer = Trainer(config, examples, validation, out, budget, resume=has_run, profile=profile)
     preparation_seconds = budget.elapsed_seconds
     if trainer.is_main:
@@ -245,7 +245,7 @@ def train_model(
     state = trainer.run()
     if not trainer.is_main:
         return state
-    records = [r for r in read_metrics(out / "metrics.jsonl") if int(r["step"]) > first_step]
+    records = [r for r in read_metrics(RunFolder(out).metrics_file) if int(r["step"]) > first_step]
     guard.finish(state.finished, records)
     log.info(
         "stopped after %d steps (%s): best validation TM-score %.4f at step %d; weights in %s",
@@ -253,7 +253,7 @@ def train_model(
         state.finished,
         max(state.best_tm, 0.0),
         state.best_step,
-        out / "best.safetensors",
+        RunFolder(out).weights_file,
     )
-    judge_encoder(config, out / "best.safetensors", validation, trainer.device, budget)
+    judge_encoder(config, RunFolder(out).weights_file, validation, trainer.device, budget)
     return state

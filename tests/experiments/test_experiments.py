@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 import pytest
 
+from rnafold.files.run_folder import RunFolder
 from rnafold.cli.main import main
 from rnafold.config.settings import Config, resolve_config
 from rnafold.data.demo import write_demo_data
@@ -370,8 +371,11 @@ def test_a_bug_is_not_taken_for_a_failed_variant(
 
 def test_a_run_that_was_not_finite_is_failed_and_not_tried_again(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained / "out", tmp_path / "out")
-    for state in (tmp_path / "out/tiny/noisy-seed0/checkpoints").rglob("state.json"):
-        state.write_text(state.read_text().replace('"finished": "epochs"', '"finished": "not_finite"'))
+    checkpoints = RunFolder(tmp_path / "out/tiny/noisy-seed0").checkpoints
+    newest = checkpoints.newest()
+    assert newest is not None
+    state = checkpoints.state(newest)
+    checkpoints.write_state(checkpoints.at(newest), {**state, "train": {**state["train"], "finished": "not_finite"}})
     runs = plan_runs(read_experiment(trained / "tiny.yaml"), "cpu", tmp_path / "out")
     session = Session(data=trained / "data", budget=TimeBudget(None))
     run_all(runs, session)

@@ -4,7 +4,6 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from rnafold.data.files import find_competition_files
 from rnafold.data.sampler import plan_epoch
 from rnafold.data.splits import cluster_sequences
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_text
 from rnafold.structure import Target
 
 # The unit of padded lengths; features.batch, behind the torch door, has the same (a test compares them).
@@ -108,10 +108,7 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
     if data.validation == "file" and files.validation_sequences is not None:
         lengths = _spread([t.length for t in read_targets(files.validation_sequences)], data.max_validation)
         load = dataclasses.replace(load, validation_lengths=tuple(lengths))
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = stored.with_name(f".{stored.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(dataclasses.asdict(load)), encoding="utf-8")
-    temporary.replace(stored)
+    write_text(stored, json.dumps(dataclasses.asdict(load)))
     return load
 
 
