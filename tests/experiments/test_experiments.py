@@ -9,7 +9,6 @@ from typing import Any, TextIO
 import numpy as np
 import pytest
 
-from rnafold.files.run_folder import RunFolder
 from rnafold.cli.main import main
 from rnafold.config.settings import Config, resolve_config
 from rnafold.data.demo import write_demo_data
@@ -29,6 +28,7 @@ from rnafold.experiments.statistics import (
     weigh_correlation,
 )
 from rnafold.experiments.table import find_markers, put_block
+from rnafold.files.run_folder import RunFolder
 from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget

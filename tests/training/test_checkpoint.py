@@ -10,9 +10,9 @@ import torch
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
 from rnafold.files.metrics import MetricsFile, read_metrics
+from rnafold.files.run_folder import find_damage
 from rnafold.training.checkpoint import (
     Checkpoint,
-    find_damage,
     flatten_optimizer,
     load_checkpoint,
     restore_optimizer,
