@@ -21,6 +21,7 @@ from tqdm import tqdm
 from rnafold.config.settings import DataConfig
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
+from rnafold.data.selection import choose_entries
 from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -35,7 +36,6 @@ from rnafold.templates.folds import FoldModels, load_folds
 from rnafold.templates.library import gate_for_training
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.reading import load_sources
-from rnafold.training.run import choose_entries
 
 FloatArray = npt.NDArray[np.float64]
 Network = PairNetwork | PlainNetwork

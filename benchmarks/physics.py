@@ -19,7 +19,7 @@ from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.model.losses import PHYSICS_TERMS, measure_physics
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network
 from rnafold.model.weights import load_network, read_model_config
-from rnafold.training.dataset import build_start
+from rnafold.training.starts import build_start
 
 
 def build_fresh(config: ModelConfig, seed: int) -> PairNetwork | PlainNetwork:
@@ -43,8 +43,8 @@ def main() -> None:
     fresh = build_fresh(read_model_config(arguments.weights), 0)
     sums: dict[str, list[float]] = {name: [0.0, 0.0, 0.0, 0.0] for name in PHYSICS_TERMS}
     for entry in entries:
-        start, confidence = build_start(entry.target, features.pairings[entry.target.target_id], 0)
-        batch = collate([prediction_example(entry.target, features, start, confidence)])
+        start = build_start(entry.target, features.pairings[entry.target.target_id], 0)
+        batch = collate([prediction_example(entry.target, features, start)])
         output = fresh(batch)
         terms = measure_physics(output.coords[:, :, 0], batch, batch.mask)
         with torch.no_grad():

@@ -19,11 +19,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from rnafold.config.settings import resolve_config
 from rnafold.features.batch import Batch
+from rnafold.features.build import Example
 from rnafold.planner.memory.estimate import TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.memory.records import TraceKey
 from rnafold.planner.memory.trace import build_batch, record
-from rnafold.training.loop import Meter, Trainer
+from rnafold.training.loop import Trainer
 from rnafold.training.schedule import TimeBudget
+from rnafold.training.state import Meter
 
 STORE = TraceStore()
 
@@ -33,6 +35,12 @@ class NoExamples:
 
     lengths = (64,)
     groups = ("one",)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        raise NotImplementedError
 
 
 def build_random_batch(length: int, size: int) -> Batch:
@@ -54,17 +62,17 @@ def measure_real_peak(model: str, precision: str, length: int, batch: int, micro
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(config, NoExamples(), [], Path(folder), TimeBudget(None))
         batches = [build_random_batch(length, batch) for _ in range(micro_batches)]
-        trainer.network.train()
-        trainer._step(batches, 10, Meter())
+        trainer.learner.network.train()
+        trainer.stepper.take(batches, Meter())
         gc.collect()
-        weights = sum(p.numel() * p.element_size() for p in trainer.network.parameters())
-        trained = sum(p.numel() * p.element_size() for p in trainer.network.parameters() if p.requires_grad)
+        weights = sum(p.numel() * p.element_size() for p in trainer.learner.network.parameters())
+        trained = sum(p.numel() * p.element_size() for p in trainer.learner.network.parameters() if p.requires_grad)
         inputs = sum(getattr(batches[0], f.name).nbytes for f in dataclasses.fields(batches[0]))
         # weights, moving average and two moments; the gradients of the step before are dropped first thing, and the
         # profiler does not report the end of what it did not see begin. Of the batches only one would be in memory.
         held = 2 * weights + 2 * trained + inputs
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            trainer._step(batches, 10, Meter())
+            trainer.stepper.take(batches, Meter())
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     current = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):

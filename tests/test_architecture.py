@@ -32,7 +32,7 @@ DOORS = {
     "Bio": ["templates.search"],
     "gemmi": ["data.structures"],
     "sklearn": ["data.splits", "templates.ranker"],
-    "accelerate": ["training.loop"],
+    "accelerate": ["training.ranks"],
     "plotly": ["report"],
     "yaml": ["config.strict_yaml"],
     "RNA": ["features.secondary"],

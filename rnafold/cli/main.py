@@ -158,6 +158,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from rnafold.machine import resolve_gpu
     from rnafold.report import report_finished_run
     from rnafold.training.run import train_model
+    from rnafold.training.schedule import TimeBudget
 
     if arguments.max_hours is not None and arguments.max_hours <= 0:
         raise InputError(f"--max-hours {arguments.max_hours}: expected a number above 0")
@@ -172,7 +173,7 @@ def _train(arguments: argparse.Namespace) -> int:
         arguments.data,
         out,
         resume=arguments.resume,
-        max_hours=arguments.max_hours,
+        budget=TimeBudget(arguments.max_hours),
         profile=arguments.profile,
         force=arguments.force,
     )

@@ -33,14 +33,9 @@ class Session:
     failures: dict[tuple[str, int], str] = field(default_factory=dict)
     stopped: bool = False
 
-    def hours_left(self) -> float | None:
-        """Hours until the budget is used up, None without one."""
-        seconds = self.budget.seconds
-        return None if seconds is None else max(seconds - self.budget.elapsed_seconds, 0.0) / 3600.0
-
     def has_time_for(self, preparation_seconds: float) -> bool:
         """Whether a run that prepares for so long would come to train at all."""
-        left = self.hours_left()
+        left = self.budget.hours_left
         return left is None or left * 3600.0 > PREPARATION_MARGIN * preparation_seconds + 2.0
 
 
@@ -88,7 +83,7 @@ def train_here(run: PlannedRun, session: Session) -> str:
     is a bug and is raised.
     """
     try:
-        state = train_model(run.config, session.data, run.folder, resume=True, max_hours=session.hours_left())
+        state = train_model(run.config, session.data, run.folder, resume=True, budget=session.budget.rest())
         report_finished_run(run.folder)
     except (InputError, RuntimeError, MemoryError) as error:
         return explain(error)
@@ -113,7 +108,7 @@ def train_apart(run: PlannedRun, session: Session, jobs: int) -> str:
     """Trains by a `train` command of its own; returns why it failed, "" if it did not."""
     command = [sys.executable, "-m", "rnafold", "train", "--gpu", run.gpu, "--model", run.model, "--resume"]
     command += ["--data", str(session.data), "--out", str(run.folder)]
-    left = session.hours_left()
+    left = session.budget.hours_left
     if left is not None:
         command += ["--max-hours", f"{left:.6f}"]
     threads = str(max((os.cpu_count() or 1) // jobs, 1))

@@ -37,6 +37,16 @@ def choose_others(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StartPoint:
+    """What the network refines: coords (L, 3) in Å, finite; the expected TM-score, 0 where nobody knows; and what is
+    seen beside it, None for nothing."""
+
+    coords: FloatArray
+    confidence: float = 0.0
+    others: Others | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
     """Arrays of one target of L residues; the meaning of each is that of features.batch.Batch without B."""
 
@@ -64,27 +74,23 @@ class Example:
 def build_example(
     target: Target,
     pairing: Pairing,
-    start: FloatArray,
+    start: StartPoint,
     *,
-    start_confidence: float = 0.0,
     profile: npt.NDArray[np.float32] | None = None,
     covariation: npt.NDArray[np.float32] | None = None,
     reference: Structure | None = None,
     reference_partner: npt.NDArray[np.int64] | None = None,
-    others: Others | None = None,
 ) -> Example:
     """One example; without `reference` (prediction) the coordinates are zeros and masked out.
 
     Args:
         target: the target of L residues.
         pairing: its base-pair probabilities.
-        start: (L, 3) finite coordinates in Å that the network refines.
-        start_confidence: expected TM-score of the start, 0-1.
+        start: what the network refines; of its others the first NUM_OTHERS are seen.
         profile: (L, 6) alignment frequencies, None without an alignment.
         covariation: (L, L) scores in 0-1, None without an alignment.
         reference: the known structure.
         reference_partner: (L,) pairs of the reference; None means those of `pairing`.
-        others: further candidates, of which the first NUM_OTHERS are seen; None means none.
     """
     length = target.length
     chain_index, residue_index = np.zeros(length, np.int64), np.zeros(length, np.int64)
@@ -97,14 +103,14 @@ def build_example(
         channels[:, :6], channels[:, 6] = profile, 1.0
     channels[:, 7], channels[:, 8] = np.triu(probabilities).sum(1), np.tril(probabilities).sum(1)
     channels[:, 9] = np.clip(1.0 - channels[:, 7] - channels[:, 8], 0.0, 1.0)
-    channels[:, START_CONFIDENCE_CHANNEL] = start_confidence
+    channels[:, START_CONFIDENCE_CHANNEL] = start.confidence
     if reference is None:
         coords, coord_mask = np.zeros((length, 1, 3), np.float32), np.zeros((length, 1), np.bool_)
     else:
         coord_mask = reference.mask
         centre = reference.coords[coord_mask].mean(0) if coord_mask.any() else np.zeros(3)
         coords = np.where(coord_mask[..., None], reference.coords - centre, 0.0).astype(np.float32)
-    other_coords, other_confidence = _pack_others(others, length)
+    other_coords, other_confidence = _pack_others(start.others, length)
     return Example(
         target_id=target.target_id,
         tokens=rna.encode_sequence(target.sequence),
@@ -114,7 +120,7 @@ def build_example(
         pairing=probabilities,
         covariation=covariation,
         samples=pairing.samples[:NUM_SAMPLES],
-        start=(start - start.mean(0))[:, None, :].astype(np.float32),
+        start=(start.coords - start.coords.mean(0))[:, None, :].astype(np.float32),
         others=other_coords,
         other_confidence=other_confidence,
         coords=coords,

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.config.settings import DataConfig
-from rnafold.features.build import Example, Others, build_example
+from rnafold.features.build import Example, StartPoint, build_example
 from rnafold.features.msa import ProfileCache, covariation, find_msa, read_msa
 from rnafold.features.secondary import PairingCache
-from rnafold.structure import FloatArray, Pairing, Target
+from rnafold.structure import Pairing, Target
 
 
 class FeatureSource:
@@ -38,22 +38,7 @@ class FeatureSource:
         return self.profiles[target.target_id], covariation(read_msa(path, target))
 
 
-def prediction_example(
-    target: Target,
-    features: FeatureSource,
-    start: FloatArray,
-    start_confidence: float = 0.0,
-    others: Others | None = None,
-) -> Example:
-    """Example of a target to be predicted from one start structure, beside which other candidates may be seen."""
+def prediction_example(target: Target, features: FeatureSource, start: StartPoint) -> Example:
+    """Example of a prepared target to be predicted from one start."""
     profile, scores = features.alignment(target)
-    pairing = features.pairings[target.target_id]
-    return build_example(
-        target,
-        pairing,
-        start,
-        start_confidence=start_confidence,
-        profile=profile,
-        covariation=scores,
-        others=others,
-    )
+    return build_example(target, features.pairings[target.target_id], start, profile=profile, covariation=scores)

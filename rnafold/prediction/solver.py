@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rnafold.errors import OutOfTime
-from rnafold.features.build import Others, build_example, choose_others
+from rnafold.features.build import Others, StartPoint, build_example, choose_others
 from rnafold.features.source import FeatureSource
 from rnafold.model.folding import MAX_WHOLE, Fold, fold_batch, fold_example
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -143,11 +143,13 @@ class CandidateSolver:
             build_example(
                 target,
                 pairing,
-                start.coords,
-                start_confidence=start.confidence,
+                StartPoint(
+                    coords=start.coords,
+                    confidence=start.confidence,
+                    others=_others([c for c in candidates if c is not start]),
+                ),
                 profile=profile,
                 covariation=scores,
-                others=_others([c for c in candidates if c is not start]),
             )
             for start in starts
         ]

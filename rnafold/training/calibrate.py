@@ -8,19 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from rnafold.config.settings import Config
+from rnafold.data.selection import choose_entries
 from rnafold.features.batch import Batch, collate
-from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.planner.time.hours import default_machine
 from rnafold.planner.time.load import pad
 from rnafold.planner.time.measurements import Measurement, model_name, settings_name
 from rnafold.training.dataset import TrainingExamples
-from rnafold.training.loop import Meter, Trainer
-from rnafold.training.run import build_examples, choose_entries
+from rnafold.training.loop import Trainer
+from rnafold.training.prepare import prepare_entries
 from rnafold.training.schedule import TimeBudget
+from rnafold.training.state import Meter
+from rnafold.training.step import draw_recycles
 
 log = logging.getLogger(__name__)
 STEPS_A_LENGTH = 20
@@ -48,29 +49,20 @@ def calibrate(config: Config, data: Path, budget_seconds: float = 300.0) -> Cali
     """
     began = time.monotonic()
     entries = choose_entries(data, config.data)
-    features = FeatureSource(config.data, entries.msa_folders)
     reading = time.monotonic() - began
-    features.prepare([e.target for e in (*entries.train, *entries.validation)])
-    build_examples(entries, features, config)
+    prepare_entries(config, entries)
     # once more, with the cache warm, as every later run finds it
     began = time.monotonic()
-    features = FeatureSource(config.data, entries.msa_folders)
-    features.prepare([e.target for e in (*entries.train, *entries.validation)])
-    examples, starts = build_examples(entries, features, config)
-    validation = [
-        (entry, prediction_example(entry.target, features, start, confidence, others))
-        for entry, (start, confidence, others) in zip(entries.validation, starts)
-    ]
+    prepared = prepare_entries(config, entries)
     preparation = reading + time.monotonic() - began
+    recorder = _Recorder(machine=default_machine(config), model=model_name(config), settings=settings_name(config))
+    recorder.add("preparation", 0, 1.0, len(entries.train), preparation / len(entries.train))
+    _time_loading(prepared.examples, recorder)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, examples, validation, Path(folder), TimeBudget(None))
-        machine = default_machine(config)
-        recorder = _Recorder(machine=machine, model=model_name(config), settings=settings_name(config))
-        recorder.add("preparation", 0, 1.0, len(entries.train), preparation / len(entries.train))
-        _time_loading(examples, recorder)
-        _time_steps(trainer, examples, recorder, budget_seconds)
+        trainer = Trainer(config, prepared.examples, prepared.validation, Path(folder), TimeBudget(None))
+        _time_steps(trainer, prepared.examples, recorder, budget_seconds)
         _time_evaluation(trainer, recorder)
-        trainer.board.close()
+        trainer.journal.close()
     return Calibration(measurements=tuple(recorder.found), num_entries=len(entries.train))
 
 
@@ -97,8 +89,8 @@ def _time_loading(examples: TrainingExamples, recorder: _Recorder) -> None:
 
 
 def _time_steps(trainer: Trainer, examples: TrainingExamples, recorder: _Recorder, budget_seconds: float) -> None:
-    trainer.network.train()
-    windows = [w.micro_batches for w in trainer._windows(0)]
+    trainer.learner.network.train()
+    windows = [w.micro_batches for w in trainer.loader.windows(0)]
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for micro in (m for window in windows for m in window if len(m) == trainer.config.train.micro_batch):
         by_length.setdefault(pad(max(examples.lengths[k] for k in micro)), []).append(micro)
@@ -115,7 +107,7 @@ def _time_steps(trainer: Trainer, examples: TrainingExamples, recorder: _Recorde
             if count > WARM_UP + 2 and time.monotonic() > last:
                 break
             trainer.state.step = steps[count % len(steps)]
-            trainer._accumulate([batches[count % len(batches)]], len(windows), meter)
+            trainer.stepper.accumulate([batches[count % len(batches)]], meter)
         total, seconds, many = meter.seconds_by_length[length]
         recorder.add("micro_batch", length, many / total, int(total), seconds / total)
     _time_updates(trainer, trained[:1], recorder)
@@ -137,8 +129,7 @@ def _balanced_steps(trainer: Trainer) -> list[int]:
     by_recycles: dict[int, int] = {}
     step = 0
     while len(by_recycles) < wanted:
-        torch.manual_seed((trainer.config.train.seed * 1_000_003 + step) * 64 + trainer.rank)
-        by_recycles.setdefault(int(torch.randint(wanted, ())), step)
+        by_recycles.setdefault(draw_recycles(trainer.config, step, trainer.ranks.rank), step)
         step += 1
     return [by_recycles[k] for k in sorted(by_recycles)]
 
@@ -146,12 +137,12 @@ def _balanced_steps(trainer: Trainer) -> list[int]:
 def _time_updates(trainer: Trainer, batches: Sequence[Batch], recorder: _Recorder) -> None:
     for count in range(2):
         trainer.state.step = count
-        sums, residues = trainer._accumulate(batches, 10, Meter())
-        trainer._apply(sums, residues)
+        sums, residues = trainer.stepper.accumulate(batches, Meter())
+        trainer.stepper.apply(sums, residues)
     began = time.monotonic()
     for count in range(5):
         trainer.state.step = count
-        trainer._apply(sums, residues)
+        trainer.stepper.apply(sums, residues)
     recorder.add("update", 0, 0.0, 5, (time.monotonic() - began) / 5)
 
 
@@ -159,6 +150,6 @@ def _time_evaluation(trainer: Trainer, recorder: _Recorder) -> None:
     if not trainer.validation:
         return
     began = time.monotonic()
-    trainer._evaluate()
+    trainer.evaluate()
     count = len(trainer.validation)
     recorder.add("evaluation", 0, 1.0, count, (time.monotonic() - began) / count)

@@ -13,13 +13,11 @@ from safetensors import safe_open
 
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
-from rnafold.features.build import Example
 from rnafold.files.mounts import file_sha256, find_mounted
 from rnafold.files.run_folder import RunFolder
 from rnafold.model.weights import load_network, read_model_config
-from rnafold.structure import Entry
 from rnafold.training.checkpoint import save_tensors
-from rnafold.training.evaluate import Evaluation, evaluate
+from rnafold.training.evaluate import Evaluation, ValidationTarget, evaluate
 from rnafold.training.schedule import TimeBudget
 
 log = logging.getLogger(__name__)
@@ -63,7 +61,7 @@ def check_comparison(config: Config) -> None:
 def judge_encoder(
     config: Config,
     weights: Path,
-    validation: Sequence[tuple[Entry, Example]],
+    validation: Sequence[ValidationTarget],
     device: torch.device | str,
     budget: TimeBudget,
 ) -> bool | None:
@@ -113,10 +111,9 @@ def standard_error(ours: Mapping[str, float], plain: Mapping[str, float]) -> flo
     return round(statistics.stdev(differences) / math.sqrt(len(differences)), 6)
 
 
-def _score(path: Path, validation: Sequence[tuple[Entry, Example]], device: torch.device | str) -> Evaluation:
+def _score(path: Path, validation: Sequence[ValidationTarget], device: torch.device | str) -> Evaluation:
     network = load_network(path, device)
-    entries, examples = [e for e, _ in validation], [x for _, x in validation]
-    return evaluate(network, entries, examples, network.max_recycles, device)
+    return evaluate(network, validation, network.max_recycles, device)
 
 
 def _describe(path: Path) -> dict[str, Any]:

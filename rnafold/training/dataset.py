@@ -1,30 +1,18 @@
 """From entries to training examples: start structures, noise and crops."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from rnafold import rna
-from rnafold.assembly import assemble
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.features.build import Example, Others, build_example, crop_example
+from rnafold.features.build import Example, StartPoint, build_example, crop_example
 from rnafold.features.source import FeatureSource
-from rnafold.structure import Entry, Pairing, Structure, Target
-from rnafold.training.starts import Starts
-
-FloatArray = npt.NDArray[np.float64]
-
-
-def build_start(target: Target, pairing: Pairing, variant: int) -> tuple[FloatArray, float]:
-    """A start structure (L, 3) from the predicted pairs, and its expected TM-score (0: unknown).
-
-    Variant 0 takes the best secondary structure, further variants its samples in turn, each with its own seed.
-    """
-    options = [pairing.partner, *pairing.samples]
-    partner = options[variant % len(options)]
-    return assemble(target.sequence, partner, target.chains, seed=variant), 0.0
+from rnafold.structure import Entry, Structure
+from rnafold.training.starts import Starts, build_start
 
 
 class TrainingExamples(Dataset[Example]):
@@ -45,7 +33,7 @@ class TrainingExamples(Dataset[Example]):
         self.candidates = starts
         self.features = features
         self.seed = seed
-        self.starts: dict[tuple[int, int], tuple[FloatArray, float]] = {}
+        self.assemblies: dict[tuple[int, int], StartPoint] = {}
         self.alignments: dict[int, tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]] = {}
 
     def __len__(self) -> int:
@@ -61,42 +49,35 @@ class TrainingExamples(Dataset[Example]):
         config = self.features.config
         entry = self.entries[index]
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        start, confidence, others = self._start(index, rng)
+        start = self._start(index, rng)
         reference = entry.references[int(rng.integers(len(entry.references)))]
-        noisy = start + rng.normal(scale=config.start_noise, size=start.shape)
-        example = self._build(index, noisy, confidence, reference, others)
+        noise = rng.normal(scale=config.start_noise, size=start.coords.shape)
+        example = self._build(index, replace(start, coords=start.coords + noise), reference)
         spare = example.length - config.crop_length
         return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
 
-    def _start(self, index: int, rng: np.random.Generator) -> tuple[FloatArray, float, Others | None]:
+    def _start(self, index: int, rng: np.random.Generator) -> StartPoint:
         target = self.entries[index].target
         if self.candidates is not None:
-            found = self.candidates[target.target_id]
-            k, templates = found.draw(rng)
-            others = found.others(k, templates=templates, rng=rng)
-            return found.coords[k].astype(np.float64), float(found.confidence[k]), others
+            return self.candidates[target.target_id].for_training(rng)
         key = (index, int(rng.integers(self.features.config.start_variants)))
-        if key not in self.starts:
-            self.starts[key] = build_start(target, self.features.pairings[target.target_id], key[1])
-        return *self.starts[key], None
+        if key not in self.assemblies:
+            self.assemblies[key] = build_start(target, self.features.pairings[target.target_id], key[1])
+        return self.assemblies[key]
 
-    def _build(
-        self, index: int, start: FloatArray, confidence: float, reference: Structure, others: Others | None
-    ) -> Example:
-        entry = self.entries[index]
+    def _build(self, index: int, start: StartPoint, reference: Structure) -> Example:
+        target = self.entries[index].target
         if index not in self.alignments:
-            self.alignments[index] = self.features.alignment(entry.target)
+            self.alignments[index] = self.features.alignment(target)
         profile, scores = self.alignments[index]
         return build_example(
-            entry.target,
-            self.features.pairings[entry.target.target_id],
+            target,
+            self.features.pairings[target.target_id],
             start,
-            start_confidence=confidence,
             profile=profile,
             covariation=scores,
             reference=reference,
-            others=others,
-            reference_partner=pairs_from_coords(rna.encode_sequence(entry.target.sequence), reference.c1),
+            reference_partner=pairs_from_coords(rna.encode_sequence(target.sequence), reference.c1),
         )
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 
 from rnafold.features.batch import collate
-from rnafold.features.build import Example
+from rnafold.features.build import Example, StartPoint
 from rnafold.model.folding import fold_example
 from rnafold.model.losses import PHYSICS_TERMS, measure_physics
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -29,6 +29,15 @@ class Evaluation:
     by_target: dict[str, float]
     physics: dict[str, float]
     expected_tm_by_target: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValidationTarget:
+    """A target on which a run is watched: its references, what the network is shown, and where that starts."""
+
+    entry: Entry
+    example: Example
+    start: StartPoint
 
 
 def straight_line(length: int) -> FloatArray:
@@ -61,20 +70,20 @@ def average_baselines(scores: Mapping[str, Mapping[str, float]]) -> dict[str, fl
 @torch.inference_mode()
 def evaluate(
     network: PairNetwork | PlainNetwork,
-    entries: Sequence[Entry],
-    examples: Sequence[Example],
+    targets: Sequence[ValidationTarget],
     recycles: int,
     device: torch.device | str,
 ) -> Evaluation:
-    """One prediction of every example, scored against its entry."""
+    """One prediction of every target, scored against its references."""
     was_training = network.training
     network.eval()
     by_target, expected, physics = {}, {}, []
-    for entry, example in zip(entries, examples):
+    for target in targets:
+        name, example = target.entry.target.target_id, target.example
         fold = fold_example(network, example, recycles, device)
         coords = fold.coords
-        by_target[entry.target.target_id] = score_points(entry, coords)
-        expected[entry.target.target_id] = fold.expected_tm
+        by_target[name] = score_points(target.entry, coords)
+        expected[name] = fold.expected_tm
         batch = collate([example], length=example.length)
         terms = measure_physics(torch.from_numpy(coords).float()[None], batch, batch.mask)
         physics.append([float(terms[name]) for name in PHYSICS_TERMS])

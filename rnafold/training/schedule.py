@@ -2,9 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
 
 from rnafold.config.settings import TrainConfig
+from rnafold.training.state import Clock
 
 
 def rate_at(step: int, steps_per_epoch: int, peak: float, train: TrainConfig) -> float:
@@ -20,7 +20,7 @@ def rate_at(step: int, steps_per_epoch: int, peak: float, train: TrainConfig) ->
 class TimeBudget:
     """Tells when to stop so that the work still to be done at the end fits: the longest of each kind seen so far."""
 
-    def __init__(self, max_hours: float | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, max_hours: float | None, clock: Clock = time.monotonic) -> None:
         self.clock = clock
         self.start = clock()
         self.seconds = None if max_hours is None else max_hours * 3600.0
@@ -34,6 +34,15 @@ class TimeBudget:
     def elapsed_seconds(self) -> float:
         """Seconds since the budget began."""
         return self.clock() - self.start
+
+    @property
+    def hours_left(self) -> float | None:
+        """Hours until the budget is used up, None without a limit."""
+        return None if self.seconds is None else max(self.seconds - self.elapsed_seconds, 0.0) / 3600.0
+
+    def rest(self) -> "TimeBudget":
+        """A budget of what is left, for one piece of work among several."""
+        return TimeBudget(self.hours_left, self.clock)
 
     def allows(self, *kinds: str) -> bool:
         """Whether one more piece of each kind and a final checkpoint fit, with half as much again for safety."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rnafold import geometry
-from rnafold.features.build import Example, build_example
+from rnafold.features.build import Example, StartPoint, build_example
 from rnafold.structure import Chain, Pairing, Target, structure_from_points
 
 COMPLEMENT = {"A": "U", "C": "G", "G": "C", "U": "A"}
@@ -29,6 +29,6 @@ def make_duplex(num_pairs: int, seed: int = 0, noise: float = 0.0, unresolved: i
     return build_example(
         Target(target_id=f"duplex{num_pairs}", sequence=sequence, chains=chains),
         Pairing(probabilities=probabilities, partner=partner, samples=np.zeros((0, size), np.int64), source="ideal"),
-        points + rng.normal(scale=noise, size=points.shape) if noise else points,
+        StartPoint(coords=points + rng.normal(scale=noise, size=points.shape) if noise else points),
         reference=structure_from_points(known),
     )

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from rnafold.config.settings import LossConfig
 from rnafold.features.batch import Batch, collate
-from rnafold.features.build import build_example
+from rnafold.features.build import StartPoint, build_example
 from rnafold.model.encoder import read_encoder_shape, thaw
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network
@@ -180,7 +180,9 @@ def build_batch(length: int) -> Batch:
         source="plan",
     )
     reference = Structure(coords=np.zeros((length, 1, 3)), mask=np.ones((length, 1), np.bool_))
-    return collate([build_example(target, pairing, np.zeros((length, 3)), reference=reference)], length=length)
+    return collate(
+        [build_example(target, pairing, StartPoint(coords=np.zeros((length, 3))), reference=reference)], length=length
+    )
 
 
 def record(key: TraceKey) -> Trace:

@@ -15,6 +15,7 @@ from rnafold.config.strict_yaml import to_mapping
 from rnafold.data.competition import read_targets
 from rnafold.data.files import find_competition_files
 from rnafold.data.sampler import plan_epoch
+from rnafold.data.selection import spread_evenly
 from rnafold.data.splits import cluster_sequences
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
@@ -106,14 +107,15 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
             stored.unlink()
     load = _split_targets(read_targets(files.train_sequences), data, files.train_sequences)
     if data.validation == "file" and files.validation_sequences is not None:
-        lengths = _spread([t.length for t in read_targets(files.validation_sequences)], data.max_validation)
+        lengths = sorted(t.length for t in read_targets(files.validation_sequences))
+        lengths = spread_evenly(lengths, data.max_validation)
         load = dataclasses.replace(load, validation_lengths=tuple(lengths))
     write_text(stored, json.dumps(dataclasses.asdict(load)))
     return load
 
 
 def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> TrainingLoad:
-    """The date gate and the split of training.run, with one clustering for both its uses."""
+    """The date gate and the split of data.selection, with one clustering for both its uses."""
     cutoff = datetime.date.fromisoformat(data.cutoff)
     usable = [t for t in targets if t.cutoff is not None and t.cutoff < cutoff and t.length >= data.min_length]
     if not usable:
@@ -136,16 +138,9 @@ def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> T
     return TrainingLoad(
         lengths=tuple(min(usable[k].length, data.crop_length) for k in train),
         groups=tuple(str(labels[k]) for k in train),
-        validation_lengths=tuple(_spread(validation, data.max_validation)),
+        validation_lengths=tuple(spread_evenly(sorted(validation), data.max_validation)),
         source=f"{path.name}: {len(train)} entries in {len({labels[k] for k in train})} clusters",
     )
-
-
-def _spread(lengths: Sequence[int], most: int) -> list[int]:
-    ordered = sorted(lengths)
-    if not most or len(ordered) <= most:
-        return ordered
-    return [ordered[int(k)] for k in np.linspace(0, len(ordered) - 1, most).round()]
 
 
 def deal_epochs(load: TrainingLoad, config: Config, micro_batch: int, effective_batch: int) -> EpochWork:

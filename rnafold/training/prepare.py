@@ -1,0 +1,94 @@
+"""From a data folder to what a run trains on: entries, features, starts, examples, validation targets."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnafold.config.settings import Config
+from rnafold.data.selection import Entries, choose_entries
+from rnafold.features.build import StartPoint
+from rnafold.features.source import FeatureSource, prediction_example
+from rnafold.planner.time.load import TrainingLoad, load_of_targets
+from rnafold.structure import Entry
+from rnafold.templates.folds import load_folds
+from rnafold.training.dataset import TrainingExamples
+from rnafold.training.evaluate import ValidationTarget
+from rnafold.training.start_library import StartLibrary
+from rnafold.training.starts import build_start
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedRun:
+    """Everything that a run reads before its first step."""
+
+    entries: Entries
+    examples: TrainingExamples
+    validation: tuple[ValidationTarget, ...]
+
+    def load(self, source: str) -> TrainingLoad:
+        """What the run has to work through, for the planner; `source` names the data."""
+        entries, crop_length = self.entries, self.examples.features.config.crop_length
+        return load_of_targets(
+            [e.target for e in entries.train],
+            entries.clusters,
+            [e.target for e in entries.validation],
+            crop_length,
+            f"{source}: {len(entries.train)} entries",
+        )
+
+
+def prepare_run(config: Config, data: Path) -> PreparedRun:
+    """Reads and computes it all, with progress bars; what the cache holds is not computed again.
+
+    Raises:
+        InputError: the data folder does not allow the run.
+    """
+    return prepare_entries(config, choose_entries(data, config.data))
+
+
+def prepare_entries(config: Config, entries: Entries) -> PreparedRun:
+    """The same from chosen entries."""
+    features = FeatureSource(config.data, entries.msa_folders)
+    features.prepare([e.target for e in (*entries.train, *entries.validation)])
+    if config.data.start == "ideal":
+        return _start_at_assemblies(config, entries, features)
+    return _start_at_candidates(entries, features, _open_library(config, entries), config.train.seed)
+
+
+def _start_at_assemblies(config: Config, entries: Entries, features: FeatureSource) -> PreparedRun:
+    """Starts at the ideal assembly of the predicted pairs, built when an example is asked for."""
+    examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters)
+    starts = [build_start(e.target, features.pairings[e.target.target_id], 0) for e in entries.validation]
+    watched = tuple(watch(entry, features, start) for entry, start in zip(entries.validation, starts))
+    return PreparedRun(entries=entries, examples=examples, validation=watched)
+
+
+def _start_at_candidates(entries: Entries, features: FeatureSource, library: StartLibrary, seed: int) -> PreparedRun:
+    """Starts at the candidates that prediction would make."""
+    starts = library.build(entries.train, features.pairings)
+    examples = TrainingExamples(entries.train, features, seed, groups=entries.clusters, starts=starts)
+    found = library.build(entries.validation, features.pairings)
+    watched = tuple(watch(e, features, found[e.target.target_id].for_prediction()) for e in entries.validation)
+    return PreparedRun(entries=entries, examples=examples, validation=watched)
+
+
+def watch(entry: Entry, features: FeatureSource, start: StartPoint) -> ValidationTarget:
+    """A validation target whose features are prepared, begun at `start`."""
+    return ValidationTarget(entry=entry, example=prediction_example(entry.target, features, start), start=start)
+
+
+def _open_library(config: Config, entries: Entries) -> StartLibrary:
+    settings = config.data
+    if not settings.start_models:
+        log.warning("data.start_models is not set: the shipped ranker and jury saw the training chains")
+    return StartLibrary(
+        entries.train,
+        Path(settings.cache),
+        num_templates=settings.start_templates,
+        num_assemblies=settings.start_assemblies,
+        seed=0,  # the same starts for every training seed: they are made once
+        folds=load_folds(settings.start_models) if settings.start_models else None,
+        jobs=settings.jobs,
+    )
