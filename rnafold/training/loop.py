@@ -193,7 +193,7 @@ class Trainer:
         )
 
     def _must_stop(self, kind: str) -> bool:
-        """Whether a signal came or the time does not reach for such a piece of work, on any rank; the state says why."""
+        """Whether a signal came or the time is up for such work, on any rank; the state says why."""
         stop = self.ranks.agree(self.stop_requested or not self.budget.allows(kind))
         if stop:
             self.state.finished = "signal" if self.stop_requested else "time"
@@ -232,10 +232,11 @@ class Trainer:
         if saved is None:
             return False
         self.learner.load(saved, self.folder.path)
-        if saved.state["effective_batch"] != self.loader.effective_batch:
+        there, here = saved.state["effective_batch"], self.loader.effective_batch
+        if there != here:
+            place = self.folder.path
             raise InputError(
-                f"{self.folder.path}: the checkpoint has an effective batch of {saved.state['effective_batch']}, this run "
-                f"{self.loader.effective_batch}: resume with the same"
+                f"{place}: the checkpoint has an effective batch of {there}, this run {here}: resume with the same"
             )
         self.state = TrainState(**saved.state["train"])
         return True

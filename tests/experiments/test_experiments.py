@@ -29,9 +29,10 @@ from rnafold.experiments.statistics import (
 )
 from rnafold.experiments.table import find_markers, put_block
 from rnafold.files.run_folder import RunFolder
-from rnafold.training.loop import Trainer, TrainState
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
+from rnafold.training.state import TrainState
+from tests.pieces.budgets import StepBudget
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -288,19 +289,14 @@ def test_a_changed_file_does_not_mix_with_old_runs(
     assert "other settings (train.epochs: 1 there, 2 here)" in capsys.readouterr().err
 
 
-def test_a_half_done_run_goes_on_and_a_stopped_experiment_says_so(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_half_done_run_goes_on_and_a_stopped_experiment_says_so(trained: Path, tmp_path: Path) -> None:
     experiment = read_experiment(trained / "tiny.yaml")
     shutil.copytree(trained / "out", tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "tiny" / "noisy-seed1")
     runs = plan_runs(experiment, "cpu", tmp_path / "out")
-    original = Trainer._must_stop
-    monkeypatch.setattr(Trainer, "_must_stop", lambda self, *kinds: self.state.step >= 1 or original(self, *kinds))
-    session = Session(data=trained / "data", budget=TimeBudget(None))
+    session = Session(data=trained / "data", budget=StepBudget(1))
     run_all(runs, session)
     assert session.stopped and find_progress(runs[3]) == "partial"
-    monkeypatch.setattr(Trainer, "_must_stop", original)
     session = Session(data=trained / "data", budget=TimeBudget(None))
     run_all(runs, session)
     assert not session.stopped and [find_progress(r) for r in runs] == ["finished"] * 4

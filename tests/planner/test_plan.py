@@ -16,6 +16,7 @@ from rnafold.cli.main import main
 from rnafold.config.hardware import load_gpus
 from rnafold.config.settings import Config, resolve_config
 from rnafold.data.demo import write_demo_data
+from rnafold.data.selection import choose_entries
 from rnafold.errors import InputError
 from rnafold.features.batch import LENGTH_MULTIPLE as REAL_MULTIPLE
 from rnafold.files.metrics import read_metrics
@@ -37,7 +38,7 @@ from rnafold.planner.time.measurements import (
 )
 from rnafold.planner.time.roofline import estimate_step, interpolate, rate_tflops
 from rnafold.training.guard import KERNEL_VARIABLE, RunGuard, bound_gib
-from rnafold.training.run import choose_entries, train_model
+from rnafold.training.run import train_model
 
 SATURDAY = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
 TINY = [

@@ -25,7 +25,7 @@ from rnafold.structure import Candidate, Entry, Pairing, Target
 from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.sources import Sources
-from rnafold.training.starts import StartLibrary
+from rnafold.training.start_library import StartLibrary
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_an_unknown_slots_name_lists_the_known_ones() -> None:
 def test_training_starts_never_come_from_the_chains_own_group_or_future(
     entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnafold.training import starts
+    from rnafold.training import start_library
 
     seen = []
     original = build_candidates
@@ -101,7 +101,7 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
         seen.append((target, gate, dates))
         return original(target, pairing, sources, gate, **options)
 
-    monkeypatch.setattr(starts, "build_candidates", spy)
+    monkeypatch.setattr(start_library, "build_candidates", spy)
     grouped = [replace(e, group="twins" if k in (1, 5) else f"g{k}") for k, e in enumerate(entries)]
     library = StartLibrary(grouped, tmp_path, num_templates=1, num_assemblies=2, seed=0)
     pairings = {e.target.target_id: predict_pairing(e.target.sequence) for e in grouped}

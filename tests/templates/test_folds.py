@@ -66,7 +66,7 @@ def test_a_folder_without_folds_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_starts_are_rated_by_the_chains_own_fold(folder: Path, tmp_path: Path) -> None:
     from rnafold.data.demo import write_demo_data
     from rnafold.features.secondary import predict_pairing
-    from rnafold.training.starts import StartLibrary
+    from rnafold.training.start_library import StartLibrary
 
     from rnafold.data.competition import read_entries  # isort: skip
 

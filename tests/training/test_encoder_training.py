@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rnafold.cli.main import main
 from rnafold.config.settings import Config, resolve_config
@@ -26,9 +27,9 @@ from rnafold.training import comparison
 from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation
 from rnafold.training.guard import RunGuard
-from rnafold.training.loop import Trainer
 from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
+from tests.pieces.budgets import StepBudget
 from tests.pieces.encoders import SMALL, random_tensors, write_encoder
 
 LAYER = "encoder.trunk.transformer_encoder"
@@ -91,35 +92,30 @@ def test_only_what_trained_has_changed_moments_and_a_place_in_the_files(run: Pat
     assert described["encoder_accepted"] is False
 
 
-def test_the_encoder_learns_at_its_share_of_the_rate(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_encoder_learns_at_its_share_of_the_rate(folder: Path, tmp_path: Path) -> None:
     seen: list[tuple[float, float]] = []
-    original = Trainer._apply
 
-    def apply(self: Trainer, *arguments: Any) -> Any:
-        result = original(self, *arguments)
-        groups = self.optimizer.param_groups
+    def look(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        groups = optimizer.param_groups
         assert [g["weight_decay"] for g in groups] == [0.01, 0.0, 0.01, 0.0]
         seen.append((groups[0]["lr"], groups[2]["lr"]))
-        return result
 
-    monkeypatch.setattr(Trainer, "_apply", apply)
     config = configure(folder, "train.epochs=1", "model.encoder.learning_rate_share=0.25", "train.learning_rate=1e-3")
-    train_model(config, folder / "data", tmp_path / "run")
+    hook = register_optimizer_step_post_hook(look)
+    try:
+        train_model(config, folder / "data", tmp_path / "run")
+    finally:
+        hook.remove()
+    assert len(seen) == 2
     assert seen[0][0] == pytest.approx(1e-3) and seen[1][0] < seen[0][0]
     assert all(slow == pytest.approx(0.25 * full) for full, slow in seen)
 
 
 @pytest.mark.parametrize("stop_after", [3, 4], ids=["inside an epoch", "where a layer thaws"])
-def test_a_resumed_run_gives_the_same_bytes(
-    folder: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
-    original = Trainer._must_stop
-    monkeypatch.setattr(Trainer, "_must_stop", lambda self, *k: self.state.step >= stop_after or original(self, *k))
-    state = train_model(configure(folder), folder / "data", tmp_path / "run")
+def test_a_resumed_run_gives_the_same_bytes(folder: Path, run: Path, tmp_path: Path, stop_after: int) -> None:
+    budget = StepBudget(stop_after)
+    state = train_model(configure(folder), folder / "data", tmp_path / "run", budget=budget)
     assert (state.finished, state.step) == ("time", stop_after)
-    monkeypatch.setattr(Trainer, "_must_stop", original)
     train_model(configure(folder), folder / "data", tmp_path / "run", resume=True)
     for name in ("model", "average", "optimizer"):
         parts = [p / "checkpoints" / "step_00000006" / f"{name}.safetensors" for p in (run, tmp_path / "run")]
@@ -236,7 +232,8 @@ def test_a_comparison_that_fails_leaves_the_encoder_switched_off(
     compared = plain if hindrance == "no time" else tmp_path / "gone.safetensors"
     config = configure(folder, f"model.encoder.compare_with={compared}")
     budget = TimeBudget(1e-6 if hindrance == "no time" else None)
-    assert comparison.judge_encoder(config, weights, [(None, None)], "cpu", budget) is None  # type: ignore[list-item]
+    never_looked_at: Any = [None]
+    assert comparison.judge_encoder(config, weights, never_looked_at, "cpu", budget) is None
     assert "stays switched off" in caplog.text and weights.read_bytes() == before
 
 

@@ -15,15 +15,19 @@ from safetensors.torch import load_file
 from rnafold.config.settings import Config, load_config, resolve_config
 from rnafold.data.demo import write_demo_data
 from rnafold.data.sampler import Window
+from rnafold.data.selection import choose_entries
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch, collate
 from rnafold.files.metrics import read_metrics
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import PairNetwork
-from rnafold.training import loop
+from rnafold.training import loop, step
 from rnafold.training.evaluate import Evaluation
 from rnafold.training.loop import Trainer
-from rnafold.training.run import choose_entries, train_model
+from rnafold.training.run import train_model
+from rnafold.training.schedule import TimeBudget
+from rnafold.training.state import Meter
+from tests.pieces.budgets import StepBudget, StepClock
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -105,18 +109,11 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(demo: Path, tmp
 
 
 @pytest.mark.parametrize("stop_after", [2, 3, 4], ids=["mid-epoch", "epoch-end", "second-epoch"])
-def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(
-    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
-) -> None:
+def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(demo: Path, tmp_path: Path, stop_after: int) -> None:
     config = configure(demo)
     train_model(config, demo / "data", tmp_path / "whole")
-    original = Trainer._must_stop
-    monkeypatch.setattr(
-        Trainer, "_must_stop", lambda self, *kinds: self.state.step >= stop_after or original(self, *kinds)
-    )
-    state = train_model(config, demo / "data", tmp_path / "parts")
+    state = train_model(config, demo / "data", tmp_path / "parts", budget=StepBudget(stop_after))
     assert (state.finished, state.step) == ("time", stop_after)
-    monkeypatch.setattr(Trainer, "_must_stop", original)
     state = train_model(config, demo / "data", tmp_path / "parts", resume=True)
     assert (state.finished, state.step) == ("epochs", 6)
     whole, parts = (
@@ -129,14 +126,16 @@ def test_a_resumed_run_is_bit_identical_to_one_that_never_stopped(
 def test_one_window_split_in_micro_batches_has_one_gradient(demo: Path, tmp_path: Path) -> None:
     config = configure(demo, "model.dropout=0.0", "loss.distance.weight=0")
     trainer = build_trainer(config, demo, tmp_path / "run")
-    (window, *_) = trainer._windows(0)
-    batches = [collate([trainer.examples[0, k] for k in window_indices(window)])]
+    (window, *_) = trainer.loader.windows(0)
+    batches = [collate([trainer.loader.examples[0, k] for k in window_indices(window)])]
     gradients = []
     for limit in (8, 3, 1):
         trainer.state.micro_limit = limit
-        trainer.optimizer.zero_grad()
-        _, residues = trainer._accumulate(batches, 3, loop.Meter())
-        gradients.append(torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None]))
+        trainer.learner.optimizer.zero_grad()
+        _, residues = trainer.stepper.accumulate(batches, Meter())
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in trainer.learner.trained_parameters() if p.grad is not None])
+        )
         assert residues == int(batches[0].coord_mask.sum())
     assert torch.allclose(gradients[0], gradients[1], rtol=1e-3, atol=1e-5)
     assert torch.allclose(gradients[0], gradients[2], rtol=1e-3, atol=1e-5)
@@ -149,7 +148,6 @@ def window_indices(window: Window) -> list[int]:
 def build_trainer(config: Config, demo: Path, out: Path) -> Trainer:
     from rnafold.features.source import FeatureSource
     from rnafold.training.dataset import TrainingExamples
-    from rnafold.training.schedule import TimeBudget
 
     entries = choose_entries(demo / "data", config.data)
     features = FeatureSource(config.data)
@@ -198,7 +196,7 @@ def test_steps_that_are_not_finite_are_skipped_and_then_stop_the_run_with_the_la
         calls[0] += 1
         return replace(losses, total=losses.total * (float("nan") if calls[0] - 1 in poisoned else 1.0))
 
-    monkeypatch.setattr(loop, "compute_losses", compute)
+    monkeypatch.setattr(step, "compute_losses", compute)
     config = configure(demo, "train.max_bad_steps=3", "train.epochs=9", "train.micro_batch=8", "train.accumulation=1",
                        "train.checkpoint_every_epochs=1")  # fmt: skip
     state = train_model(config, demo / "data", tmp_path / "run")
@@ -220,7 +218,7 @@ def test_one_bad_step_is_skipped_and_training_goes_on(
         calls[0] += 1
         return replace(losses, total=losses.total * (float("nan") if calls[0] == 1 else 1.0))
 
-    monkeypatch.setattr(loop, "compute_losses", compute)
+    monkeypatch.setattr(step, "compute_losses", compute)
     state = train_model(configure(demo), demo / "data", tmp_path / "run")
     assert (state.finished, state.bad_steps) == ("epochs", 0)
     assert [r["skipped_steps"] for r in train_records(tmp_path / "run")] == [1, 0, 0, 0, 0, 0]
@@ -237,22 +235,21 @@ def test_early_stopping_counts_evaluations_without_gain(
 
 
 def test_max_hours_stops_in_time_with_a_checkpoint(demo: Path, tmp_path: Path) -> None:
-    state = train_model(configure(demo, "train.epochs=5000"), demo / "data", tmp_path / "run", max_hours=6 / 3600)
-    assert state.finished == "time"
-    assert train_records(tmp_path / "run")[-1]["elapsed_seconds"] < 6.5
+    with StepClock(10.0) as clock:
+        budget = TimeBudget(100 / 3600, clock)
+        state = train_model(configure(demo, "train.epochs=5000"), demo / "data", tmp_path / "run", budget=budget)
+    # one more step is begun while 10 s x 1.5 and 2 s are left of 100 s: at 0, 10 .. 80
+    assert (state.finished, state.step) == ("time", 9)
+    assert train_records(tmp_path / "run")[-1]["elapsed_seconds"] == 90
     assert (tmp_path / "run" / "checkpoints" / "LATEST").is_file()
     assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
-def test_an_evaluation_that_the_time_did_not_reach_is_made_up_for_on_resume(
-    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, original = configure(demo), Trainer._must_stop
-    monkeypatch.setattr(Trainer, "_must_stop", lambda self, *kinds: kinds == ("evaluation",) and self.state.step >= 6)
-    state = train_model(config, demo / "data", tmp_path / "run")
+def test_an_evaluation_that_the_time_did_not_reach_is_made_up_for_on_resume(demo: Path, tmp_path: Path) -> None:
+    config = configure(demo)
+    state = train_model(config, demo / "data", tmp_path / "run", budget=StepBudget(6, "evaluation"))
     # both epochs of three steps are done, but not the evaluation of the second
     assert (state.finished, state.step) == ("time", 6)
-    monkeypatch.setattr(Trainer, "_must_stop", original)
     state = train_model(config, demo / "data", tmp_path / "run", resume=True)
     assert (state.finished, state.step, state.epoch) == ("epochs", 6, 2)
     evaluations = [r for r in read_metrics(tmp_path / "run" / "metrics.jsonl") if r["kind"] == "evaluation"]

@@ -1,12 +1,14 @@
 """Which starts training draws and which candidates it hides."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rnafold.config.settings import resolve_config
-from rnafold.features.source import FeatureSource
+from rnafold.data.selection import Entries
 from rnafold.structure import Entry, Structure, Target, whole_chain
-from rnafold.training import run
+from rnafold.training import prepare
 from rnafold.training.starts import Starts
 
 SEQUENCE = "GGGGCACGAAAGUGCCCC" * 3
@@ -43,7 +45,9 @@ def test_training_starts_are_mostly_assemblies_and_validation_starts_at_the_sure
     assert {only.draw(rng) for _ in range(50)} == {(0, True), (1, True)}
 
 
-def test_validation_starts_at_the_first_assembly_beside_the_surest_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_starts_at_the_first_assembly_beside_the_surest_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     starts = _starts(24)
 
     class Library:
@@ -53,7 +57,7 @@ def test_validation_starts_at_the_first_assembly_beside_the_surest_others(monkey
         def build(self, entries: tuple[Entry, ...], _: object) -> dict[str, Starts]:
             return {entry.target.target_id: starts for entry in entries}
 
-    monkeypatch.setattr(run, "StartLibrary", Library)
+    monkeypatch.setattr(prepare, "StartLibrary", Library)
     length = len(SEQUENCE)
     structure = Structure(coords=np.zeros((length, 1, 3)), mask=np.ones((length, 1), dtype=np.bool_))
     train, validation = (
@@ -63,10 +67,12 @@ def test_validation_starts_at_the_first_assembly_beside_the_surest_others(monkey
         )
         for name in ("1AAA_A", "2BBB_B")
     )
-    entries = run.Entries(train=(train,), clusters=("a",), validation=(validation,), msa_folders=())
-    config = resolve_config("cpu", "minimal", ["data.start=candidates"])
-    _, [(coords, confidence, others)] = run.build_examples(entries, FeatureSource(config.data), config)
-    np.testing.assert_array_equal(coords, starts.coords[1].astype(np.float64))
-    assert confidence == pytest.approx(float(starts.confidence[1]))
-    assert others is not None and starts.confidence[1] not in others.confidence
-    assert starts.confidence[0] in others.confidence
+    entries = Entries(train=(train,), clusters=("a",), validation=(validation,), msa_folders=())
+    config = resolve_config("cpu", "minimal", ["data.start=candidates", f"data.cache={tmp_path}", "data.jobs=1"])
+    (watched,) = prepare.prepare_entries(config, entries).validation
+    start = watched.start
+    assert watched.entry is validation and watched.example.target_id == "2BBB_B"
+    np.testing.assert_array_equal(start.coords, starts.coords[1].astype(np.float64))
+    assert start.confidence == pytest.approx(float(starts.confidence[1]))
+    assert start.others is not None and starts.confidence[1] not in start.others.confidence
+    assert starts.confidence[0] in start.others.confidence
