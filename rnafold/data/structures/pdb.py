@@ -36,6 +36,9 @@ def read_pdb(text: str) -> tuple[list[RnaChain], datetime.date | None, str]:
         InputError: no atoms, a line cut off, or coordinates that are no numbers; the message does not name the file.
     """
     header = _read_header(text)
+    last = text[text.rfind("\n") + 1 :].rstrip()
+    if last and any(record.startswith(last) for record in ("ATOM  ", "HETATM")):
+        raise InputError(f"the last line is {last!r}, cut off")
     if bad := _BAD_ATOM.search(text):
         line = text.count("\n", 0, bad.start()) + 1
         raise InputError(f"line {line}: {bad.group()[30:54].strip()!r}, expected three coordinates in columns 31-54")
