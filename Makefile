@@ -28,7 +28,7 @@ demo: $(STAMP)
 
 weights: $(STAMP)
 	@test -n "$(DATA)" || { echo "make weights DATA=DIR: the folder with train_sequences.csv etc. is needed"; exit 2; }
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_weights.py --data "$(DATA)"
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/train_weights.py --data "$(DATA)"
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -23,6 +24,7 @@ from rnafold.features.build import Example
 from rnafold.planner.memory.estimate import TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.memory.records import TraceKey
 from rnafold.planner.memory.trace import build_batch, record
+from rnafold.training.dataset import TrainingExamples
 from rnafold.training.loop import Trainer
 from rnafold.training.schedule import TimeBudget
 from rnafold.training.state import Meter
@@ -60,7 +62,7 @@ def measure_real_peak(model: str, precision: str, length: int, batch: int, micro
     overrides += [f"train.effective_batch={batch * micro_batches}"]
     config = resolve_config("cpu", model, overrides)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, NoExamples(), [], Path(folder), TimeBudget(None))
+        trainer = Trainer(config, cast(TrainingExamples, NoExamples()), [], Path(folder), TimeBudget(None))
         batches = [build_random_batch(length, batch) for _ in range(micro_batches)]
         trainer.learner.network.train()
         trainer.stepper.take(batches, Meter())
@@ -78,7 +80,7 @@ def measure_real_peak(model: str, precision: str, length: int, batch: int, micro
     for event in sorted(events, key=lambda e: e.start_ns()):
         current += event.nbytes()
         peak = max(peak, current)
-    return held + peak
+    return int(held + peak)
 
 
 def measure_in_new_process(model: str, precision: str, length: int, batch: int, micro_batches: int) -> int:

@@ -113,7 +113,7 @@ class DataConfig:
     proportion to their length (0: one chain of every cluster in every epoch). `start` says what the network refines:
     `ideal` assemblies of the predicted pairs (`start_variants` of them), or `candidates` as prediction makes them, up
     to `start_templates` hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other
-    sequence groups, rated by the fold models in the folder `start_models` (benchmarks/train_ranker.py --folds; empty:
+    sequence groups, rated by the fold models in the folder `start_models` (scripts/train_ranker.py --folds; empty:
     by the shipped models).
     Most training starts are assemblies, and validation starts at each target's surest one, as prediction refines them.
     `start_noise` (Å) is added to each residue.

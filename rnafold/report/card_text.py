@@ -137,7 +137,7 @@ def _explain_folds(facts: CardFacts) -> str:
         return ""
     return (
         f"The fold models `{models}`, which rate the starts of training chains, come first: `python "
-        f"benchmarks/train_ranker.py --data DIR --out runs/folds-scratch --folds {models}`; `make weights DATA=DIR` "
+        f"scripts/train_ranker.py --data DIR --out runs/folds-scratch --folds {models}`; `make weights DATA=DIR` "
         "does all of this in one go. "
     )
 

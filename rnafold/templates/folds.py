@@ -1,7 +1,7 @@
 """Rankers and juries that did not see a chain: five folds of time, for the start structures of training chains.
 
 The shipped models were trained on the training chains, so there they are surer than they will be on a new target. A
-network that learns from their confidences would trust them too much. `benchmarks/train_ranker.py --folds` writes these.
+network that learns from their confidences would trust them too much. `scripts/train_ranker.py --folds` writes these.
 """
 
 import datetime
@@ -85,7 +85,7 @@ def load_folds(folder: str | Path) -> FoldModels:
         begins = tuple(datetime.date.fromisoformat(text) for text in index["begins"])
         groups = {str(group): int(fold) for group, fold in index["groups"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{place}: no fold models there (benchmarks/train_ranker.py --folds): {error}") from error
+        raise InputError(f"{place}: no fold models there (scripts/train_ranker.py --folds): {error}") from error
     return FoldModels(
         begins=begins,
         groups=groups,

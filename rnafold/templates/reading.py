@@ -86,7 +86,7 @@ def load_models(folder: str | Path = MODEL_FOLDER) -> tuple[Ranker | None, Ranke
     ranker_path, jury_path = Path(folder) / "ranker.json", Path(folder) / "jury.json"
     for path in (ranker_path, jury_path):
         if not path.is_file():
-            log.warning("%s is missing: templates are ranked by alignment score (benchmarks/train_ranker.py)", path)
+            log.warning("%s is missing: templates are ranked by alignment score (scripts/train_ranker.py)", path)
     ranker = Ranker.load(ranker_path) if ranker_path.is_file() else None
     jury = Ranker.load(jury_path, JURY_NAMES) if jury_path.is_file() else None
     return ranker, jury

@@ -1,6 +1,6 @@
 """Trains the weights that ship with the kit and writes their model card: one command, reproducible.
 
-    python benchmarks/train_weights.py --data DIRECTORY [--seed 0 --seed 1 ..] [--out submission/weights]
+    python scripts/train_weights.py --data DIRECTORY [--seed 0 --seed 1 ..] [--out submission/weights]
 
 DIRECTORY holds train_* (and, for the card, validation_* and recent_*) sequences and labels, and the alignments. Fold
 models (half an hour on two cores) and start structures (20 minutes) are made once and kept; the training itself takes
@@ -20,6 +20,7 @@ from rnafold.report.model_card import write_card
 
 SEEDS = (0, 1, 2)
 HERE = Path(__file__).resolve().parent
+BENCHMARK = HERE.parent / "benchmarks" / "network.py"
 SETTINGS = (
     "data.start=candidates",
     "data.start_templates=12",
@@ -71,7 +72,7 @@ def main() -> None:
     weights = [word for out in runs for word in ("--weights", str(out / "best.safetensors"))]
     chosen = max(runs, key=lambda out: max(float(r["best_tm_score"]) for r in read_run(out).evaluations))
     results = chosen / "results.json"
-    run(str(HERE / "network.py"), "--data", data, *weights, "--cache", str(arguments.cache), "--json", str(results))
+    run(str(BENCHMARK), "--data", data, *weights, "--cache", str(arguments.cache), "--json", str(results))
     arguments.out.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(chosen / "best.safetensors", arguments.out / "base.safetensors")
     print(write_card(chosen, results, arguments.out / "base.md"))

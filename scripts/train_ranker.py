@@ -1,6 +1,6 @@
 """Trains the two shipped models of the template part: `ranker.json` and `jury.json` (half an hour with two jobs).
 
-    python benchmarks/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER] [--jobs 2]
+    python scripts/train_ranker.py --data DIRECTORY [--out rnafold/templates] [--folds FOLDER] [--jobs 2]
 
 DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are training chains, the first of each sequence group,
 and for the jury domains of long ones too (`templates.queries`); each sees only structures released before it, of other
@@ -12,7 +12,7 @@ import argparse
 import datetime
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,7 +67,7 @@ def pick_hits(sources: Sources, hits: list[Hit], rng: np.random.Generator) -> li
             seen.add((content, hits[k].setting))
             distinct.append(k)
     rest = distinct[BEST_HITS:]
-    others = rng.choice(rest, min(OTHER_HITS, len(rest)), replace=False) if rest else []
+    others: Iterable[int] = rng.choice(rest, min(OTHER_HITS, len(rest)), replace=False) if rest else []
     return distinct[:BEST_HITS] + [int(k) for k in others]
 
 
