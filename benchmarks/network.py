@@ -34,7 +34,7 @@ from rnafold.scoring.measures import count_violations
 from rnafold.structure import Candidate, Entry, Pairing
 from rnafold.templates.folds import FoldModels, load_folds
 from rnafold.templates.library import gate_for_training
-from rnafold.templates.pipeline import build_candidates
+from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.reading import load_sources
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,7 +44,7 @@ MEAN = "mean of the weights"
 # What each row is compared with, by the end of its name.
 AGAINST = {
     "kit with network, five": WITHOUT,
-    "judge only, five": WITHOUT,
+    "rated only, five": WITHOUT,
     "alone, first assembly refined": ASSEMBLY_START,
 }
 
@@ -100,22 +100,20 @@ def measure(
 ) -> None:
     """Adds everything about one target to the tally."""
     target, name = entry.target, entry.target.target_id
-    solver.features.prepare([target])
-    pairing = solver.features.pairings[name]
-    gate = solver.gate(target)
+    task = solver.prepare(target)
+    pairing = task.pairing
     if folds is not None:
-        solver.sources.ranker, solver.sources.jury = folds.ranker_of(entry), folds.jury_of(entry)
-        gate = gate_for_training(entry)
+        sources = solver.sources.rated_by(folds.ranker_of(entry), folds.jury_of(entry))
+        task = replace(task, sources=sources, gate=gate_for_training(entry))
     began = time.monotonic()
-    made = build_candidates(target, pairing, solver.sources, gate, seed=0)
-    jury = solver.sources.usable_jury(gate)
-    base = pick_five(target, made, slots, pairing=pairing, jury=jury)
+    made = build_candidates(task)
+    base = pick_five(target, made, slots, pairing=pairing, jury=task.jury)
     base_seconds = time.monotonic() - began
     tm = score(entry, base)
     tally.add(WITHOUT, name, max(tm))
     tally.add("kit without network, first", name, tm[0])
     tally.add_violations("kit without network, five", entry, pairing, base)
-    rated = solver.rate(target, made, pairing, jury)
+    rated = apply_jury(task, made)
     assemblies = [c for c in rated if c.origin == "assembly"]
     tally.add_violations("assemblies", entry, pairing, assemblies)
     tally.add_pairs("jury", rated, score_fast(entry, rated))
@@ -127,15 +125,15 @@ def measure(
     for label, network in networks.items():
         solver.network = network
         began = time.monotonic()
-        judged, refined = solver.refine(target, pairing, rated, np.inf)
-        five = pick_five(target, [*judged, *refined], slots, pairing=pairing)
+        weighed, refined = solver.refine(task, rated, np.inf)
+        five = pick_five(target, [*weighed, *refined], slots, pairing=pairing)
         tally.seconds.append(base_seconds + time.monotonic() - began)
         tally.add(f"{label}: kit with network, five", name, max(score(entry, five)))
-        judged_only = pick_five(target, judged, without, pairing=pairing)
-        tally.add(f"{label}: judge only, five", name, max(score(entry, judged_only)))
+        rated_only = pick_five(target, weighed, without, pairing=pairing)
+        tally.add(f"{label}: rated only, five", name, max(score(entry, rated_only)))
         result = next((r for r in refined if r.note == f"from {assembly.origin} {assembly.note}"), assembly)
         tally.add(f"{label}: alone, {ASSEMBLY_START} refined", name, score(entry, [result])[0])
-        tally.add_pairs(f"{label}: judged candidates", judged, score_fast(entry, judged))
+        tally.add_pairs(f"{label}: rated candidates", weighed, score_fast(entry, weighed))
         if refined:
             tally.add_pairs(f"{label}: refined candidates", refined, score_fast(entry, refined))
         tally.add_violations(f"{label}: kit with network, five", entry, pairing, five)
@@ -209,7 +207,6 @@ def main() -> None:
     data = DataConfig(cache=str(arguments.cache), max_validation=arguments.development)
     folders = find_competition_files(arguments.data).msa_folders
     sources = load_sources([arguments.data], arguments.cache)
-    shipped = sources.ranker, sources.jury
     first = next(iter(networks.values()))
     slots = load_slots(find_slots(arguments.slots))
     solver = CandidateSolver(FeatureSource(data, folders), sources, first, first.max_recycles, slots, 0)
@@ -219,7 +216,6 @@ def main() -> None:
         entries = read_set(name, arguments.data, data)
         entries = entries[:: max(1, len(entries) // arguments.most)] if arguments.most else entries
         folds = load_folds(arguments.folds) if name == "development" else None
-        sources.ranker, sources.jury = shipped
         tally = Tally()
         for entry in tqdm(entries, disable=None):
             measure(tally, entry, solver, networks, slots, folds)

@@ -29,9 +29,9 @@ from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.ranker import Ranker
+from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features
 from rnafold.templates.search import ProfileAligner, Setting, build_profile, search_chain
-from rnafold.templates.sources import Sources, describe_template, rank_hits
+from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 
 FloatArray = npt.NDArray[np.float64]
 PUBLIC = Setting("public", "global", 0.0, -8.0, -0.4)
@@ -105,12 +105,12 @@ def evaluate(entry: Entry, pairing: Pairing, sources: Sources, config: SlotsConf
     search_chain(sources.index, target.sequence, pairing.probabilities, gate)
     result.search_seconds = time.perf_counter() - began
     began = time.perf_counter()
-    candidates = build_candidates(target, pairing, sources, gate)
-    jury = sources.usable_jury(gate)
+    task = ModellingTask(target=target, pairing=pairing, sources=sources, gate=gate)
+    candidates = build_candidates(task)
 
     def pick(origins: set[str], settings: SlotsConfig) -> list[Candidate]:
         pool = [candidate for candidate in candidates if candidate.origin in origins]
-        return pick_five(target, pool, settings, pairing=pairing, jury=jury)
+        return pick_five(target, pool, settings, pairing=pairing, jury=task.jury)
 
     mix = pick({"template", "assembly"}, config)
     result.total_seconds = time.perf_counter() - began
@@ -118,15 +118,17 @@ def evaluate(entry: Entry, pairing: Pairing, sources: Sources, config: SlotsConf
     groups = {"templates alone": pick({"template"}, free), "assembled alone": pick({"assembly"}, free), "mix": mix}
     for name, chosen in groups.items():
         result.scores[name] = score_models(entry, [candidate.coords for candidate in chosen])
-    pure = build_candidates(target, pairing, sources, gate, num_templates=0)
-    chosen = pick_five(target, pure, free, pairing=pairing, jury=jury)
+    pure = build_candidates(task, num_templates=0)
+    chosen = pick_five(target, pure, free, pairing=pairing, jury=task.jury)
     result.scores["no template at all"] = score_models(entry, [candidate.coords for candidate in chosen])
     result.scores["oracle"] = score_models(entry, [candidate.coords for candidate in candidates])
     result.scores["public method"] = score_models(entry, predict_publicly(target, sources, gate))
-    ranked = rank_hits(sources, target.sequence, pairing, gate)
+    ranked = rank_hits(task)
     if ranked:
-        template = describe_template(sources.library, ranked[0], rna.encode_sequence(target.sequence))
-        result.identity, result.confidence = template.identity * template.coverage, template.expected_tm
+        best = [ranked[0].hit]
+        features = measure_features(sources.library, best, target.sequence, pairing.probabilities, pairing.partner)[0]
+        value = dict(zip(FEATURE_NAMES, features))
+        result.identity, result.confidence = value["identity_per_aligned"] * value["coverage"], ranked[0].expected_tm
     return result
 
 
@@ -271,7 +273,8 @@ def print_leak(
                 target = result.entry.target
                 gate = None if own else Gate(before=None, codes=gate_for(target).codes)
                 pairing = pairings[target.target_id]
-                made = build_candidates(target, pairing, open_sources, gate, num_templates=5, num_assemblies=0)
+                task = ModellingTask(target=target, pairing=pairing, sources=open_sources, gate=gate)
+                made = build_candidates(task, num_templates=5, num_assemblies=0)
                 inflated.append(max(score_models(result.entry, [c.coords for c in made])))
             cells.append(f"{np.mean(inflated):.3f} {'with' if own else 'without'} the target's own structure")
         print(f"  {key}: {', '.join(cells)}; behind the gate {mean_best(found, 'templates alone')}")

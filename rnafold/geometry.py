@@ -74,16 +74,3 @@ def measure_angles_degrees(coords: FloatArray) -> FloatArray:
     forth = coords[..., 2:, :] - coords[..., 1:-1, :]
     norm = np.maximum(np.linalg.norm(back, axis=-1) * np.linalg.norm(forth, axis=-1), 1e-9)
     return np.asarray(np.degrees(np.arccos(np.clip((back * forth).sum(-1) / norm, -1.0, 1.0))), dtype=np.float64)
-
-
-def measure_dihedrals_degrees(coords: FloatArray) -> FloatArray:
-    """Signed virtual dihedrals (..., N-3) in degrees of four consecutive points of (..., N, 3), in (-180, 180]."""
-    first, second, third = (
-        coords[..., k + 1 : coords.shape[-2] - 2 + k, :] - coords[..., k : -3 + k or None, :] for k in range(3)
-    )
-    normal, other = np.cross(first, second), np.cross(second, third)
-    length = np.maximum(np.linalg.norm(second, axis=-1), 1e-9)
-    return np.asarray(
-        np.degrees(np.arctan2((np.cross(normal, other) * second).sum(-1) / length, (normal * other).sum(-1))),
-        dtype=np.float64,
-    )

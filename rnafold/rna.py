@@ -86,24 +86,6 @@ def parse_dot_bracket(text: str) -> IntArray:
     return partner
 
 
-def format_dot_bracket(partner: Sequence[int] | IntArray) -> str:
-    """Dot-bracket text of a partner array; pairs that cross earlier ones get the next bracket type."""
-    letters = ["."] * len(partner)
-    levels: list[list[tuple[int, int]]] = []
-    for i, j in enumerate(partner):
-        if j <= i:
-            continue
-        fits = (k for k, pairs in enumerate(levels) if all((a < i < b) == (a < j < b) for a, b in pairs))
-        level = next(fits, len(levels))
-        if level >= len(_OPENING):
-            continue
-        if level == len(levels):
-            levels.append([])
-        levels[level].append((i, int(j)))
-        letters[i], letters[int(j)] = _OPENING[level], _CLOSING[level]
-    return "".join(letters)
-
-
 def find_stems(partner: Sequence[int] | IntArray) -> list[tuple[int, int, int]]:
     """Stems (i, j, n) of a partner array: pairs (i, j), (i+1, j-1), .. n of them, 0-based, i < j, in order of i."""
     stems = []

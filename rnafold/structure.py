@@ -6,12 +6,14 @@ Shape letters: L residues, A atoms (one a residue today: C1'), N alignment rows.
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,19 +105,6 @@ class Pairing:
     source: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Template:
-    """Coordinates (L, 3) carried over from a library entry onto a query of length L, NaN where nothing was aligned."""
-
-    template_id: str
-    coords: FloatArray
-    identity: float
-    coverage: float
-    released: datetime.date
-    score: float
-    expected_tm: float = 0.0
-
-
 # What a residue of a built model rests on: nothing known (an arc or a tail), a template, an ideal stem, a loop of a
 # known structure (with the pairs next to it), or ideal geometry and linkers where no known loop is at hand.
 FILLED, CARRIED, STEM, LOOP, LINKER = range(5)
@@ -133,16 +122,22 @@ class Grounds:
     misfit: FloatArray
 
 
+# What made a candidate: a template carried over, an assembly from secondary structure, the network's refinement of a
+# start, or a plain strand where nothing better is there.
+Origin = Literal["template", "assembly", "network", "fallback"]
+ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
     """One possible prediction of a target: coords (L, 3) in Å, all finite; `confidence` is the expected TM-score.
 
-    `origin` is "template", "assembly", "network" or "fallback"; `note` says from what (a template's id, a sample);
-    `grounds`, where the candidate was built residue by residue, what each rests on.
+    `origin` is what made it; `note` says from what (a template's id, a sample); `grounds`, where the candidate was
+    built residue by residue, what each rests on.
     """
 
     coords: FloatArray
-    origin: str
+    origin: Origin
     confidence: float
     note: str = ""
     grounds: Grounds | None = None

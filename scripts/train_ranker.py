@@ -27,14 +27,14 @@ from rnafold.prediction.slots import Band, SlotsConfig, find_band, load_slots, p
 from rnafold.scoring import tm_score
 from rnafold.structure import Candidate, Entry, whole_chain
 from rnafold.templates.folds import save_folds
-from rnafold.templates.jury import JURY_NAMES, measure_consensus, measure_likeness
+from rnafold.templates.jury import JURY_NAMES, measure_jury_features, measure_likeness
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.queries import NUM_FOLDS, Query, select_queries
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
 from rnafold.templates.search import Hit, search_chain
 from rnafold.templates.single import MAX_REFOLD
-from rnafold.templates.sources import Sources
+from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
 
 log = logging.getLogger(__name__)
@@ -125,13 +125,13 @@ def make_ranker_rows(job: Job) -> Rows:
 def make_jury_rows(job: Job) -> Rows:
     """Consensus features of the pipeline's candidates of a query, and their TM-scores."""
     query, ranker, seed = job
-    sources = _OPEN[-1]
-    sources.ranker = ranker
     target, pairing = query.entry.target, query.pairing
-    candidates = build_candidates(target, pairing, sources, query.gate, seed=seed)
+    sources = _OPEN[-1].rated_by(ranker, None)
+    task = ModellingTask(target=target, pairing=pairing, sources=sources, gate=query.gate, seed=seed)
+    candidates = build_candidates(task)
     coords = np.stack([candidate.coords for candidate in candidates])
     likeness = measure_likeness(list(coords))
-    features = measure_consensus(candidates, likeness, pairing, target.chains)
+    features = measure_jury_features(candidates, likeness, pairing, target.chains)
     light = tuple(replace(candidate, coords=candidate.coords[:0], grounds=None) for candidate in candidates)
     return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
 
@@ -215,11 +215,10 @@ def main() -> None:
     text = "%d library entries before %s; %d queries for the ranker, %d for the jury, %d of them domains"
     log.info(text, library.num_entries, before, len(common), len(queries), domains)
     rows = make_all(make_ranker_rows, [(query, None, seed) for query in common], data, arguments.jobs, "hybrids")
-    # Out of fold stands in for "trained before the query" here, so these models are let through every gate.
-    rankers = [fit(rows, common, fold, FEATURE_NAMES, datetime.date.min, seed) for fold in range(NUM_FOLDS)]
+    rankers = [fit(rows, common, fold, FEATURE_NAMES, before, seed) for fold in range(NUM_FOLDS)]
     report("ranker", rows, common, rankers)
     fit(rows, common, None, FEATURE_NAMES, before, seed).save(arguments.out / "ranker.json")
-    jobs: list[Job] = [(query, rankers[query.fold], seed) for query in queries]
+    jobs: list[Job] = [(query, rankers[query.fold].exempt("out of fold"), seed) for query in queries]
     jury_rows = make_all(make_jury_rows, jobs, data, arguments.jobs, "candidates")
     folds = [fit(jury_rows, queries, fold, JURY_NAMES, before, seed) for fold in range(NUM_FOLDS)]
     if arguments.folds:

@@ -4,7 +4,7 @@ Identity of two sequences = identical letters in their best global alignment / l
 """
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,16 +67,6 @@ def format_leaks(leaks: Sequence[Leak]) -> str:
         f"sequences that are not older ({len(bad)} pairs: {shown}{'; ...' if len(bad) > 3 else ''}); "
         f"{len(older)} more only to older ones"
     )
-
-
-def split_by_date(entries: Iterable[Entry], cutoff: datetime.date) -> tuple[list[Entry], list[Entry]]:
-    """(released strictly before the cutoff, all others); an entry without a date counts as not before."""
-    before: list[Entry] = []
-    after: list[Entry] = []
-    for entry in entries:
-        date = entry.target.cutoff
-        (before if date is not None and date < cutoff else after).append(entry)
-    return before, after
 
 
 def count_identical(query: npt.NDArray[np.int64], others: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnafold.features.build import NUM_OTHERS, NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example
-
-LENGTH_MULTIPLE = 8
+from rnafold.features.build import NUM_OTHERS, NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example, padded_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,11 +69,6 @@ class Batch:
             self.residue_index[:, 1:] == self.residue_index[:, :-1] + 1
         )
         return near & self.mask[:, 1:] & self.mask[:, :-1]
-
-
-def padded_length(length: int) -> int:
-    """`length` rounded up to a multiple of 8, the unit of fast attention kernels."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def collate(examples: Sequence[Example], length: int | None = None) -> Batch:

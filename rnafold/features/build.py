@@ -15,6 +15,10 @@ NUM_RESIDUE_CHANNELS = 11
 START_CONFIDENCE_CHANNEL = 10
 # Other candidates whose distances the network sees beside its start, and sampled secondary structures.
 NUM_OTHERS, NUM_SAMPLES = 8, 4
+# Lengths are padded to a multiple of this, the unit of fast attention kernels.
+LENGTH_MULTIPLE = 8
+# The longest target that goes through the network whole; model.folding cuts longer ones into chunks of this length.
+MAX_WHOLE = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -137,6 +141,11 @@ def _pack_others(others: Others | None, length: int) -> tuple[npt.NDArray[np.flo
     kind = others.is_template[:NUM_OTHERS]
     confidence = np.stack([kind, ~kind], axis=1) * others.confidence[:NUM_OTHERS, None]
     return coords - coords.mean(1, keepdims=True), confidence.astype(np.float32)
+
+
+def padded_length(length: int) -> int:
+    """`length` rounded up to the unit of padding."""
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def crop_partners(partner: npt.NDArray[np.int64], first: int, stop: int) -> npt.NDArray[np.int64]:

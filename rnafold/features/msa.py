@@ -17,7 +17,6 @@ from rnafold.structure import Msa, Target
 
 logger = logging.getLogger(__name__)
 
-GAP_TOKEN: Final = 5
 NUM_SYMBOLS: Final = 6
 MAX_ROWS: Final = 20_000
 MAX_COVARIATION_ROWS: Final = 2_000

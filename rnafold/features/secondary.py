@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 METHOD_VERSION: Final = 2
 CUTOFF: Final = 1e-3
 # One partition function up to this length (8 s at 1,460 residues); longer ones are folded in windows.
-MAX_WHOLE: Final = 1500
+MAX_UNWINDOWED: Final = 1500
 WINDOW: Final = 600
 MAX_SPAN: Final = 400
 FALLBACK_WINDOW: Final = 400
@@ -91,13 +91,13 @@ def predict_pairing(
     if vienna is None:
         probabilities, source = _fold_chains_apart(sequence, chains, _fold_fallback), "stem-energy fallback"
         partner = None
-    elif length <= MAX_WHOLE:
+    elif length <= MAX_UNWINDOWED:
         probabilities, partner, drawn = _fold_whole(vienna, sequence, chains, num_samples, seed)
         source = "viennarna"
         samples = samples if drawn is None else drawn
     else:
         fold = functools.partial(_fold_long, vienna)
-        windows = any(chain.stop - chain.start > MAX_WHOLE for chain in chains)
+        windows = any(chain.stop - chain.start > MAX_UNWINDOWED for chain in chains)
         source = "viennarna in windows" if windows else "viennarna, each chain alone"
         probabilities = _fold_chains_apart(sequence, chains, fold)
         partner = None
@@ -138,8 +138,8 @@ def _fold_whole(
 
 
 def _fold_long(vienna: Any, sequence: str) -> ProbabilityArray:
-    """One chain's probabilities: whole up to MAX_WHOLE residues, else averaged over all windows around a pair."""
-    if len(sequence) <= MAX_WHOLE:
+    """One chain's probabilities: whole up to MAX_UNWINDOWED residues, else averaged over all windows around a pair."""
+    if len(sequence) <= MAX_UNWINDOWED:
         return _fold_whole(vienna, sequence, whole_chain(len(sequence)), 0, 0)[0]
     probabilities = np.zeros((len(sequence), len(sequence)), dtype=np.float32)
     for pair in vienna.pfl_fold(sequence, WINDOW, MAX_SPAN, CUTOFF):
@@ -216,7 +216,7 @@ def fold_with_bonus(
     """
     vienna = load_vienna()
     layout = tuple(chains) if chains else whole_chain(len(sequence))
-    if vienna is not None and len(sequence) <= MAX_WHOLE:
+    if vienna is not None and len(sequence) <= MAX_UNWINDOWED:
         fold = vienna.fold_compound("&".join(sequence[chain.start : chain.stop] for chain in layout))
         for i, j in pairs:
             fold.sc_add_bp(i + 1, j + 1, bonus_kcal)

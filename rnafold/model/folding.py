@@ -9,12 +9,11 @@ import torch
 
 from rnafold import geometry
 from rnafold.features.batch import collate
-from rnafold.features.build import Example, crop_example
+from rnafold.features.build import MAX_WHOLE, Example, crop_example
 from rnafold.model.network import PairNetwork, PlainNetwork
 
 FloatArray = npt.NDArray[np.float64]
-# Longer targets are folded in chunks of this many residues, each overlapping the one before by OVERLAP.
-MAX_WHOLE = 1024
+# Targets longer than MAX_WHOLE are folded in chunks of as many residues, each overlapping the one before by so many.
 OVERLAP = 192
 
 
@@ -27,6 +26,20 @@ class Fold:
     lddt: FloatArray
     expected_tm: float
     start_tm: float = 0.0
+
+
+def count_pass_pairs(length: int) -> int:
+    """Pairs of residues that one pass over a target of `length` residues looks at, chunk by chunk where it is long."""
+    return length * min(length, MAX_WHOLE)
+
+
+def fold_examples(
+    network: PlainNetwork | PairNetwork, examples: Sequence[Example], recycles: int, device: torch.device | str
+) -> list[Fold]:
+    """Several starts of one target: in one pass where it is folded whole, else one after the other in chunks."""
+    if all(example.length <= MAX_WHOLE for example in examples):
+        return fold_batch(network, examples, recycles, device)
+    return [fold_example(network, example, recycles, device) for example in examples]
 
 
 @torch.inference_mode()
@@ -50,7 +63,7 @@ def fold_example(
     for first, part in zip(firsts, parts):
         lddt[first : first + max_whole] += part.lddt
         count[first : first + max_whole] += 1
-    # how the parts lie to each other is not judged: the more parts, the less is expected of the whole
+    # nothing is known of how the parts lie to each other: the more parts, the less is expected of the whole
     expected, of_start = (float(np.mean(x)) / len(parts) for x in zip(*((p.expected_tm, p.start_tm) for p in parts)))
     return Fold(coords=coords, lddt=lddt / count, expected_tm=expected, start_tm=of_start)
 

@@ -8,6 +8,7 @@ from rnafold.config.hardware import load_gpus
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config, resolve_config
 from rnafold.errors import ConfigError
+from rnafold.features.build import padded_length
 from rnafold.planner.memory.estimate import (
     MemoryEstimate,
     TraceStore,
@@ -19,7 +20,7 @@ from rnafold.planner.memory.estimate import (
 from rnafold.planner.memory.records import TraceKey
 from rnafold.planner.quota.rules import PlannedSession, QuotaRules, QuotaState, count_runs, cut_sessions, schedule_runs
 from rnafold.planner.time.hours import HoursEstimate, HoursModel, estimate_hours
-from rnafold.planner.time.load import TrainingLoad, deal_epochs, pad
+from rnafold.planner.time.load import TrainingLoad, deal_epochs
 from rnafold.planner.time.measurements import Measurement
 
 # Micro batches beyond this are not looked for.
@@ -93,7 +94,7 @@ class Request:
 
 def trace_lengths(longest: int) -> tuple[int, ...]:
     """Lengths that are traced for a run: the longest for memory, a quarter of it for how time grows."""
-    quarter = max(pad(longest // 4), 16)
+    quarter = max(padded_length(longest // 4), 16)
     return (longest,) if quarter >= longest else (quarter, longest)
 
 
@@ -101,7 +102,7 @@ def needed_traces(config: Config, longest: int, predict_length: int = 0) -> list
     """The traces of a plan, to be requested before anything else is done."""
     keys = [trace_key(config, length) for length in trace_lengths(longest)]
     if predict_length:
-        keys.append(trace_key(config, pad(predict_length), "predict"))
+        keys.append(trace_key(config, padded_length(predict_length), "predict"))
     return keys
 
 
@@ -138,7 +139,7 @@ def build_plan(request: Request, store: TraceStore) -> Plan:
         possible, advised = count_runs(request.state, total, request.rules)
     prediction = {}
     if request.predict_length:
-        key = trace_key(config, pad(request.predict_length), "predict")
+        key = trace_key(config, padded_length(request.predict_length), "predict")
         estimate = estimate_memory(store.get(key), _one_card(config, 1).hardware, config.train, 1, 1)
         prediction = {"length": request.predict_length, "peak_gib": estimate.peak_gib, "limit_gib": estimate.limit_gib}
     price = config.hardware.price.usd_per_hour
@@ -285,7 +286,7 @@ def suggest_change(request: Request, store: TraceStore, largest: int) -> str:
                 f"--set train.gradient_checkpointing=true train.micro_batch={micro} train.accumulation={accumulation}"
             )
     length = request.load.longest
-    while (length := pad(length * 3 // 4 - 4)) >= 32:
+    while (length := padded_length(length * 3 // 4 - 4)) >= 32:
         if _largest(config, store, length):
             return f"--set data.crop_length={length} train.micro_batch=1 train.accumulation=auto"
     for name in ("base", "plain", "minimal"):

@@ -7,7 +7,7 @@ there is, each within its share of the time left, and the file is replaced atomi
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,8 +172,12 @@ def _share(waiting: Sequence[Target], left: float | None) -> float | None:
     """Seconds for the first of the waiting targets: its part of the time left, by length and a constant."""
     if left is None:
         return None
-    effort = [t.length + EFFORT_OF_ANY_TARGET for t in waiting]
-    return float(max(left, 0.0) * effort[0] / sum(effort))
+    return max(left, 0.0) * measure_effort(waiting[:1]) / measure_effort(waiting)
+
+
+def measure_effort(targets: Iterable[Target]) -> float:
+    """Expected work on targets, by which time and targets are dealt out: their residues, and a constant for each."""
+    return float(sum(target.length + EFFORT_OF_ANY_TARGET for target in targets))
 
 
 def _require_valid(coords: FloatArray, target: Target) -> None:

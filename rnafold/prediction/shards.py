@@ -22,7 +22,7 @@ import numpy as np
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
-from rnafold.prediction.deadline import build_fallback, match_targets
+from rnafold.prediction.deadline import build_fallback, match_targets, measure_effort
 from rnafold.structure import Target
 from rnafold.submission import Sample, read_sample, write_submission
 from rnafold.submission.rows import parse_coordinates
@@ -63,11 +63,6 @@ class Job:
     deadline: float | None
     tries: int = 0
 
-    @property
-    def effort(self) -> float:
-        """Expected work: length to the power 1.5, as `predict` shares its time."""
-        return float(sum(target.length**1.5 for target in self.targets))
-
 
 @dataclass(slots=True)
 class Running:
@@ -97,7 +92,7 @@ def deal_targets(targets: Sequence[Target], count: int) -> list[tuple[Target, ..
     for target in sorted(targets, key=lambda t: (-t.length, t.target_id)):
         least = efforts.index(min(efforts))
         groups[least].append(target)
-        efforts[least] += target.length**1.5
+        efforts[least] += measure_effort([target])
     return [tuple(group) for group in groups]
 
 
@@ -301,7 +296,7 @@ class ShardedPrediction:
         short, long = Job(targets=ordered[:middle], deadline=None), Job(targets=ordered[middle:], deadline=None)
         if deadline is None:
             return [short, long]
-        share = short.effort / (short.effort + long.effort)
+        share = measure_effort(short.targets) / measure_effort(ordered)
         now = self.clock()
         return [replace(short, deadline=now + share * (deadline - now)), replace(long, deadline=deadline)]
 

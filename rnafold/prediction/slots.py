@@ -7,25 +7,23 @@ submission/slots.yaml allows each source.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.config.strict_yaml import build, load_yaml
 from rnafold.scoring.measures import count_violations
-from rnafold.structure import Candidate, Chain, FloatArray, Pairing, Target
-from rnafold.templates.jury import measure_consensus, measure_likeness
+from rnafold.structure import ORIGINS, Candidate, FloatArray, IntArray, Origin, Pairing, Target
+from rnafold.templates.jury import measure_likeness, rate_candidates
 from rnafold.templates.ranker import Ranker
 
-IntArray = npt.NDArray[np.int64]
-
 NUM_SLOTS = 5
-ORIGINS = ("template", "assembly", "network", "fallback")
 DRAWS = 1000
+# The factor of c (1 - c) in the spread of an origin that the configuration does not name.
+DEFAULT_SPREAD = 0.45
 # No candidate's TM-score is taken as surer than this.
 LEAST_SPREAD = 0.02
 
@@ -63,13 +61,9 @@ class Band:
     network: tuple[int, ...] = (0, 5)
     fallback: tuple[int, ...] = (0, 5)
 
-    def limits(self, origin: str) -> tuple[int, int]:
+    def limits(self, origin: Origin) -> tuple[int, int]:
         """(least, most) of an origin."""
-        least, most = {
-            "template": self.template,
-            "assembly": self.assembly,
-            "network": self.network,
-        }.get(origin, self.fallback)
+        least, most = getattr(self, origin)
         return least, most
 
 
@@ -85,7 +79,7 @@ class SlotsConfig:
     """
 
     bands: tuple[Band, ...] = (Band(),)
-    spread: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ORIGINS, 0.45))
+    spread: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ORIGINS, DEFAULT_SPREAD))
     likeness_power: float = 2.0
     quality: Quality = field(default_factory=Quality)
 
@@ -135,7 +129,7 @@ def check_candidate(
 
 
 def keep_formed(coords: FloatArray, partner: IntArray) -> IntArray:
-    """Partners (L,) of the pairs that coords (L, 3) form, as judged by their distance; -1 elsewhere."""
+    """Partners (L,) of the pairs that coords (L, 3) form, as their distance says; -1 elsewhere."""
     distance = np.linalg.norm(coords - coords[partner], axis=1)
     formed = (partner >= 0) & (distance > rna.FORMED_RANGE[0]) & (distance < rna.FORMED_RANGE[1])
     return np.where(formed, partner, -1)
@@ -161,7 +155,7 @@ def find_band(length: int, candidates: Sequence[Candidate], config: SlotsConfig)
 
 def pick_indices(
     means: FloatArray,
-    origins: Sequence[str],
+    origins: Sequence[Origin],
     likeness: FloatArray,
     config: SlotsConfig,
     band: Band,
@@ -177,7 +171,7 @@ def pick_indices(
         band: numbers by origin.
         seed: of the draws.
     """
-    factors = np.array([config.spread.get(origin, 0.45) for origin in origins])
+    factors = np.array([config.spread.get(origin, DEFAULT_SPREAD) for origin in origins])
     draws = draw_scores(means, LEAST_SPREAD + factors * means * (1.0 - means), likeness**config.likeness_power, seed)
     chosen: list[int] = []
     reached = np.full(len(draws), -np.inf)
@@ -199,24 +193,6 @@ def pick_indices(
         chosen.append(best)
         reached = np.maximum(reached, draws[:, best])
     return chosen
-
-
-def judge(
-    candidates: Sequence[Candidate],
-    likeness: FloatArray,
-    pairing: Pairing,
-    jury: Ranker,
-    chains: Sequence[Chain] = (),
-) -> list[Candidate]:
-    """The candidates with template and assembly confidences re-estimated by the jury; others keep theirs."""
-    rows = [k for k, candidate in enumerate(candidates) if candidate.origin in ("template", "assembly")]
-    members = [candidates[k] for k in rows]
-    judged = list(candidates)
-    if members:
-        expected = jury.predict(measure_consensus(members, likeness[np.ix_(rows, rows)], pairing, chains))
-        for k, value in zip(rows, expected):
-            judged[k] = replace(candidates[k], confidence=float(value))
-    return judged
 
 
 def pick_five(
@@ -249,7 +225,7 @@ def pick_five(
         band = find_band(target.length, sound, config)
         likeness = measure_likeness([candidate.coords for candidate in sound])
         if jury is not None and pairing is not None:
-            sound = judge(sound, likeness, pairing, jury, target.chains)
+            sound = rate_candidates(sound, likeness, pairing, jury, target.chains)
         means = np.array([candidate.confidence for candidate in sound])
         picked = pick_indices(means, [candidate.origin for candidate in sound], likeness, config, band, seed)
         chosen = [sound[k] for k in picked]
@@ -264,17 +240,3 @@ def pick_five(
         strand = assemble(target.sequence, np.full(target.length, -1), target.chains, seed=seed + number)
         chosen.append(Candidate(coords=strand, origin="fallback", confidence=0.0, note="A-form strand"))
     return chosen
-
-
-def choose_five(
-    target: Target,
-    candidates: Sequence[Candidate],
-    config: SlotsConfig | None = None,
-    *,
-    pairing: Pairing | None = None,
-    jury: Ranker | None = None,
-    seed: int = 0,
-) -> FloatArray:
-    """(5, L, 3) in Å, all finite: the coordinates of `pick_five`."""
-    picked = pick_five(target, candidates, config, pairing=pairing, jury=jury, seed=seed)
-    return np.stack([candidate.coords for candidate in picked])

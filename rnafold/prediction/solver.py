@@ -11,16 +11,14 @@ import numpy as np
 from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, StartPoint, build_example, choose_others
 from rnafold.features.source import FeatureSource
-from rnafold.model.folding import MAX_WHOLE, Fold, fold_batch, fold_example
+from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
-from rnafold.prediction.slots import SlotsConfig, judge, keep_formed, pick_five
+from rnafold.prediction.slots import SlotsConfig, keep_formed, pick_five
 from rnafold.scoring.measures import count_violations
-from rnafold.structure import Candidate, FloatArray, Pairing, Target
-from rnafold.templates.jury import measure_likeness
+from rnafold.structure import Candidate, FloatArray, Origin, Target
 from rnafold.templates.library import Gate, gate_for
-from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.ranker import Ranker
-from rnafold.templates.sources import Sources
+from rnafold.templates.pipeline import apply_jury, build_candidates
+from rnafold.templates.sources import ModellingTask, Sources
 
 log = logging.getLogger(__name__)
 # Part of a target's time for templates and assemblies; the network refines within the rest.
@@ -28,13 +26,15 @@ BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
 REFINED_BY = 0.85
 # So many candidates go through the network: fewer of a long target, since a pass grows with the square of its length.
-MOST_JUDGED, LEAST_JUDGED, PAIRS_JUDGED = 16, 2, 16 * 150**2
+MOST_STARTS, LEAST_STARTS, PAIRS_OF_STARTS = 16, 2, 16 * 150**2
 # So many pairs of residues go through it at once.
 PAIRS_AT_ONCE = 200**2
-# What the network refines; the others it judges, in one pass without recycle. On the first four assemblies of 92
+# What the network refines; the others it rates, in one pass without recycle. On the first four assemblies of 92
 # development targets its refinements gain +0.008 +- 0.002 in TM-score, on templates they lose (-0.001 to -0.013, by
 # network and confidence); one pass gains +0.001 there but makes the five more alike and their best worse (-0.002).
 REFINED_ORIGINS = ("assembly",)
+# What goes through the network, one of each in turn.
+STARTS_IN_TURN: tuple[Origin, ...] = ("assembly", "template")
 # What the network's expected TM-score of a candidate weighs beside the jury's.
 NETWORK_SHARE = 0.5
 
@@ -70,26 +70,23 @@ class CandidateSolver:
     def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
         """The five candidates of a target to submit, within about `seconds`."""
         began = time.monotonic()
-        self.features.prepare([target])
-        pairing = self.features.pairings[target.target_id]
-        gate = self.gate(target)
+        task = self.prepare(target)
         left = seconds - (time.monotonic() - began)
         share = BUILDING_SHARE if self.network is not None else 0.9
-        candidates = build_candidates(target, pairing, self.sources, gate, budget_seconds=share * left, seed=self.seed)
-        jury = self.sources.usable_jury(gate)
+        candidates = build_candidates(task, budget_seconds=share * left)
+        jury = task.jury
         if self.network is not None:
-            candidates, jury = self.rate(target, candidates, pairing, jury), None
-            judged, refined = self.refine(target, pairing, candidates, began + REFINED_BY * seconds)
-            candidates = [*judged, *refined]
-        return tuple(pick_five(target, candidates, self.slots, pairing=pairing, jury=jury, seed=self.seed))
+            rated, refined = self.refine(task, apply_jury(task, candidates), began + REFINED_BY * seconds)
+            candidates, jury = [*rated, *refined], None
+        return tuple(pick_five(target, candidates, self.slots, pairing=task.pairing, jury=jury, seed=self.seed))
 
-    def rate(
-        self, target: Target, candidates: list[Candidate], pairing: Pairing, jury: Ranker | None
-    ) -> list[Candidate]:
-        """The candidates with the jury's confidences, so that a refinement is rated as its start is."""
-        if jury is None or len(candidates) < 2:
-            return candidates
-        return judge(candidates, measure_likeness([c.coords for c in candidates]), pairing, jury, target.chains)
+    def prepare(self, target: Target) -> ModellingTask:
+        """The target with its predicted pairs, behind its gate."""
+        self.features.prepare([target])
+        pairing = self.features.pairings[target.target_id]
+        return ModellingTask(
+            target=target, pairing=pairing, sources=self.sources, gate=self.gate(target), seed=self.seed
+        )
 
     def gate(self, target: Target) -> Gate | None:
         """What the target may see of the library; None without a library or with the gate switched off."""
@@ -98,17 +95,16 @@ class CandidateSolver:
         return gate_for(target, self.before)
 
     def refine(
-        self, target: Target, pairing: Pairing, candidates: Sequence[Candidate], stop: float
+        self, task: ModellingTask, candidates: Sequence[Candidate], stop: float
     ) -> tuple[list[Candidate], list[Candidate]]:
         """The candidates with the network's opinion in their confidence, and its refinements of the assemblies.
 
         The most confident of each source go first, as many as fit before `stop`; the others keep their confidence.
         """
-        assert self.network is not None
         starts = self.choose_starts(candidates)
-        judged = {id(c): c for c in candidates}
+        rated = {id(c): c for c in candidates}
         refined: list[Candidate] = []
-        pairs = target.length * min(target.length, MAX_WHOLE)
+        pairs = count_pass_pairs(task.target.length)
         size, done = max(1, PAIRS_AT_ONCE // pairs), 0
         try:
             for first in range(0, len(starts), size):
@@ -117,32 +113,24 @@ class CandidateSolver:
                 effort = pairs * sum(1 + self.count_recycles(start) for start in batch)
                 if began + self.seconds_per_effort * effort > stop:
                     break
-                for start, fold in zip(batch, self._fold(target, pairing, batch, candidates)):
-                    share = NETWORK_SHARE if fold.start_tm > 0 else 0.0
-                    confidence = (1 - share) * start.confidence + share * fold.start_tm
-                    judged[id(start)] = replace(start, confidence=confidence)
-                    if start.origin not in REFINED_ORIGINS or turns_stems(target, pairing, start.coords, fold.coords):
-                        continue
-                    change = fold.expected_tm - fold.start_tm  # by how much the network thinks that it helped
-                    note = f"from {start.origin} {start.note}"
-                    expected = float(np.clip(confidence + change, 0.0, 1.0))
-                    refined.append(Candidate(coords=fold.coords, origin="network", confidence=expected, note=note))
+                for start, fold in zip(batch, self._fold(task, batch, candidates)):
+                    rated[id(start)] = weigh_in(start, fold)
+                    if start.origin in REFINED_ORIGINS and not turns_stems(task, start.coords, fold.coords):
+                        refined.append(take_refinement(rated[id(start)], fold))
                 self.seconds_per_effort = (time.monotonic() - began) / effort
                 done += len(batch)
         except OutOfTime:
-            log.info("%s: out of time after %d of %d candidates; these stand", target.target_id, done, len(starts))
-        return [judged[id(c)] for c in candidates], refined
+            log.info("%s: out of time after %d of %d candidates; these stand", task.target.target_id, done, len(starts))
+        return [rated[id(c)] for c in candidates], refined
 
-    def _fold(
-        self, target: Target, pairing: Pairing, starts: Sequence[Candidate], candidates: Sequence[Candidate]
-    ) -> list[Fold]:
+    def _fold(self, task: ModellingTask, starts: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Fold]:
         """What the network makes of each start, the other candidates beside it; templates take one pass."""
         assert self.network is not None
-        profile, scores = self.features.alignment(target)
+        profile, scores = self.features.alignment(task.target)
         examples = [
             build_example(
-                target,
-                pairing,
+                task.target,
+                task.pairing,
                 StartPoint(
                     coords=start.coords,
                     confidence=start.confidence,
@@ -157,12 +145,7 @@ class CandidateSolver:
         folds: dict[int, Fold] = {}
         for number in sorted(set(recycles)):
             rows = [k for k, found in enumerate(recycles) if found == number]
-            chosen = [examples[k] for k in rows]
-            if target.length <= MAX_WHOLE:
-                made = fold_batch(self.network, chosen, number, self.device)
-            else:
-                made = [fold_example(self.network, example, number, self.device) for example in chosen]
-            folds.update(zip(rows, made))
+            folds.update(zip(rows, fold_examples(self.network, [examples[k] for k in rows], number, self.device)))
         return [folds[k] for k in range(len(starts))]
 
     def count_recycles(self, start: Candidate) -> int:
@@ -173,17 +156,34 @@ class CandidateSolver:
         """Templates and assemblies in turns, each by falling confidence."""
         kinds = [
             sorted((c for c in candidates if c.origin == origin), key=lambda c: -c.confidence)
-            for origin in ("assembly", "template")
+            for origin in STARTS_IN_TURN
         ]
         mixed = [kind[k] for k in range(len(candidates)) for kind in kinds if k < len(kind)]
         length = len(candidates[0].coords) if candidates else 1
-        return mixed[: max(LEAST_JUDGED, min(MOST_JUDGED, PAIRS_JUDGED // length**2))]
+        return mixed[: max(LEAST_STARTS, min(MOST_STARTS, PAIRS_OF_STARTS // length**2))]
 
 
-def turns_stems(target: Target, pairing: Pairing, start: FloatArray, result: FloatArray) -> bool:
+def weigh_in(start: Candidate, fold: Fold) -> Candidate:
+    """A start with the network's expected TM-score of it in its confidence, where the network has one."""
+    share = NETWORK_SHARE if fold.start_tm > 0 else 0.0
+    return replace(start, confidence=(1 - share) * start.confidence + share * fold.start_tm)
+
+
+def take_refinement(start: Candidate, fold: Fold) -> Candidate:
+    """What the network made of a start; expected to be better than it by as much as the network thinks it helped."""
+    change = fold.expected_tm - fold.start_tm
+    return Candidate(
+        coords=fold.coords,
+        origin="network",
+        confidence=float(np.clip(start.confidence + change, 0.0, 1.0)),
+        note=f"from {start.origin} {start.note}",
+    )
+
+
+def turns_stems(task: ModellingTask, start: FloatArray, result: FloatArray) -> bool:
     """Whether a refinement (L, 3) has more left-handed stems than its start, among the predicted pairs it forms."""
     before, after = (
-        count_violations(coords, target.chains, keep_formed(coords, pairing.partner)).wrong_handed
+        count_violations(coords, task.target.chains, keep_formed(coords, task.pairing.partner)).wrong_handed
         for coords in (start, result)
     )
     return after > before

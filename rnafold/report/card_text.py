@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rnafold import __version__
 from rnafold.config.reproduction import TrainChoices, format_train_command, wrap_command
 from rnafold.config.settings import Config
+from rnafold.features.build import MAX_WHOLE
 from rnafold.files.run_folder import RunRecord, look_up, read_number
-from rnafold.model.folding import MAX_WHOLE
 
 if TYPE_CHECKING:
     from rnafold.report.model_card import Result

@@ -7,14 +7,14 @@ refused instead of being read as this one's.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.mounts import hash_file
-from rnafold.structure import Candidate
+from rnafold.structure import ORIGINS, Candidate, Origin
 from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample
 
 SUFFIX: Final = ".predictions.json"
@@ -28,7 +28,7 @@ class PredictionRecord:
     Attributes:
         target_id: as in the submission.
         prediction: 1 to 5, as in the submission's columns.
-        origin: "template", "assembly", "network" or "fallback".
+        origin: what made it.
         confidence: expected TM-score; None where nothing was expected (a plain strand, or a candidate that failed
             quality control and only fills a place).
         note: from what (a template's id, a seed).
@@ -36,7 +36,7 @@ class PredictionRecord:
 
     target_id: str
     prediction: int
-    origin: str
+    origin: Origin
     confidence: float | None
     note: str = ""
 
@@ -60,11 +60,10 @@ def describe_candidates(target_id: str, candidates: Sequence[Candidate]) -> tupl
 
 def describe_fallback(target_id: str) -> tuple[PredictionRecord, ...]:
     """Records of a target that keeps the plain strands of the first file."""
-    strand = {"origin": "fallback", "confidence": None, "note": "A-form strand"}
-    return tuple(
-        PredictionRecord(target_id=target_id, prediction=number, **strand)  # type: ignore[arg-type]
-        for number in range(1, NUM_CONFORMATIONS + 1)
+    strand = PredictionRecord(
+        target_id=target_id, prediction=1, origin="fallback", confidence=None, note="A-form strand"
     )
+    return tuple(replace(strand, prediction=number) for number in range(1, NUM_CONFORMATIONS + 1))
 
 
 def records_path(submission: Path) -> Path:
@@ -160,4 +159,6 @@ def _parse_record(item: Any, place: str) -> PredictionRecord:
             wrong.append("confidence")
     if wrong:
         raise InputError(f"{place}: {wrong[0]}: found {item[wrong[0]]!r}")
+    if item["origin"] not in ORIGINS:
+        raise InputError(f"{place}: origin: found {item['origin']!r}, expected one of {', '.join(ORIGINS)}")
     return PredictionRecord(**item)

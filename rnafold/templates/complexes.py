@@ -31,7 +31,7 @@ def group_complexes(library: TemplateLibrary) -> dict[str, list[int]]:
     """Chains by structure code: chains of one structure share its coordinate frame."""
     groups: dict[str, list[int]] = {}
     for chain in range(library.num_chains):
-        groups.setdefault(entry_code(library.ids[int(library.chain_entry[chain])]), []).append(chain)
+        groups.setdefault(entry_code(library.chain_id(chain)), []).append(chain)
     return groups
 
 
@@ -60,7 +60,7 @@ def assign_chains(
         for hit, expected in found:
             if expected < LEAST_EXPECTED:
                 continue
-            code = entry_code(library.ids[int(library.chain_entry[hit.chain])])
+            code = entry_code(library.chain_id(hit.chain))
             content = library.tokens[library.chain_rows(hit.chain)].tobytes()
             rows = best.setdefault(code, {})
             if (sequence, content) not in rows or rows[sequence, content][1] < expected:

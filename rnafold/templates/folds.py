@@ -7,7 +7,7 @@ network that learns from their confidences would trust them too much. `scripts/t
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rnafold.errors import InputError
@@ -39,16 +39,15 @@ class FoldModels:
         """The fold whose models saw nothing of the entry's sequence group: that of its group, else of its date."""
         if entry.group in self.groups:
             return self.groups[entry.group]
-        date = entry.target.cutoff or datetime.date.min
-        return fold_by_date(self.begins, date)
+        return 0 if entry.target.cutoff is None else fold_by_date(self.begins, entry.target.cutoff)
 
     def ranker_of(self, entry: Entry) -> Ranker:
-        """The ranker for an entry; out of fold stands in for "trained before", so every gate lets it through."""
-        return replace(self.rankers[self.fold_of(entry)], trained_before=datetime.date.min)
+        """The ranker for an entry, which every gate lets through since it is out of the entry's fold."""
+        return self.rankers[self.fold_of(entry)].exempt("out of fold")
 
     def jury_of(self, entry: Entry) -> Ranker:
         """The jury for an entry, as `ranker_of`."""
-        return replace(self.juries[self.fold_of(entry)], trained_before=datetime.date.min)
+        return self.juries[self.fold_of(entry)].exempt("out of fold")
 
 
 def fold_by_date(begins: Sequence[datetime.date], date: datetime.date) -> int:

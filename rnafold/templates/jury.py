@@ -1,4 +1,4 @@
-"""The jury: candidates judge each other. How alike a model is to the others tells more of it than its own features.
+"""The jury: candidates speak for each other. How alike a model is to the others tells more than its own features.
 
 A second learned figure (the same kind of model as the ranker) re-estimates the TM-score of each template and assembly
 candidate from the ranker's figure, the pairwise TM-scores, a look at each and what its residues rest on. Over the
@@ -9,9 +9,9 @@ Source: the idea of consensus ranking is 3D-Jury's (Ginalski et al., Bioinformat
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold import rna
 from rnafold.assembly.settle import near_pairs
@@ -27,14 +27,15 @@ from rnafold.structure import (
     Chain,
     FloatArray,
     Grounds,
+    IntArray,
     Pairing,
     crossing_chains,
     structure_from_points,
 )
-from rnafold.templates.ranker import longest_run
+from rnafold.templates.ranker import Ranker, longest_run
 
-IntArray = npt.NDArray[np.int64]
-
+# Whose confidences the jury re-estimates: those that it was trained on.
+RATED_ORIGINS = ("template", "assembly")
 # Pairwise TM-scores only tell alike from different: a long target's residues are thinned to at most this many.
 LIKENESS_RESIDUES = 100
 _POWER_STEPS = 20
@@ -124,7 +125,7 @@ def _mean_of_others(likeness: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(np.where(total > 1e-9, summed / np.maximum(total, 1e-9), 0.0), dtype=np.float64)
 
 
-def measure_consensus(
+def measure_jury_features(
     candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing, chains: Sequence[Chain] = ()
 ) -> FloatArray:
     """(P, features) in the order of JURY_NAMES, for template and assembly candidates.
@@ -139,6 +140,24 @@ def measure_consensus(
     return np.concatenate(
         [np.stack(columns, axis=1), _inspect(candidates, pairing, chains), _weigh_grounds(candidates)], axis=1
     )
+
+
+def rate_candidates(
+    candidates: Sequence[Candidate],
+    likeness: FloatArray,
+    pairing: Pairing,
+    jury: Ranker,
+    chains: Sequence[Chain] = (),
+) -> list[Candidate]:
+    """The candidates with template and assembly confidences re-estimated by the jury; others keep theirs."""
+    rows = [k for k, candidate in enumerate(candidates) if candidate.origin in RATED_ORIGINS]
+    rated = list(candidates)
+    if rows:
+        members = [candidates[k] for k in rows]
+        expected = jury.predict(measure_jury_features(members, likeness[np.ix_(rows, rows)], pairing, chains))
+        for k, value in zip(rows, expected):
+            rated[k] = replace(candidates[k], confidence=float(value))
+    return rated
 
 
 def _compare(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> list[FloatArray]:

@@ -147,6 +147,10 @@ class TemplateLibrary:
         """Number of chain copies over all entries."""
         return len(self.chain_entry)
 
+    def chain_id(self, chain: int) -> str:
+        """Id of the entry that chain (by index) belongs to."""
+        return self.ids[int(self.chain_entry[chain])]
+
     def chain_rows(self, chain: int) -> slice:
         """Rows of the residue arrays that chain (by index) holds."""
         first = int(self.first_residue[chain])

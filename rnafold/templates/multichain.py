@@ -3,67 +3,51 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.assembly.fill import separate
 from rnafold.features.secondary import predict_pairing
-from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, Pairing, Target, whole_chain
+from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, IntArray, Pairing, Target
 from rnafold.templates.complexes import Assignment, assign_chains, place_copies
-from rnafold.templates.library import Gate
 from rnafold.templates.single import Budget, alternate, build_assemblies, build_single
-from rnafold.templates.sources import Ranked, Sources, rank_hits
+from rnafold.templates.sources import ModellingTask, rank_hits
 from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
 
-IntArray = npt.NDArray[np.int64]
 # Known complexes of this expected TM-score are tried before chains folded apart, others after two of those.
 SURE_COMPLEX = 0.25
 
 
-def build_complex(
-    target: Target,
-    pairing: Pairing,
-    sources: Sources,
-    gate: Gate | None,
-    budget: Budget,
-    seed: int,
-    counts: tuple[int, int],
-) -> list[Candidate]:
-    """Candidates of a target of several chains."""
-    num_templates, num_assemblies = counts
-    sequences = [target.sequence[chain.start : chain.stop] for chain in target.chains]
-    across = pairs_across_chains(pairing.partner, target.chains)
-    whole = build_assemblies(target, pairing, sources, gate, seed, num_assemblies if across else 0)
-    folded: dict[str, list[Candidate]] = {}
-    found: dict[str, list[Ranked]] = {}
-
-    def from_parts() -> Iterator[Candidate]:
-        singles = {sequence: _single_pairing(target, pairing, sequence) for sequence in dict.fromkeys(sequences)}
-        for sequence, single in singles.items():
-            found[sequence] = [] if budget.spent else rank_hits(sources, sequence, single, gate)
-        hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
-        allowed = sources.library.allowed(gate)
-        complexes = assign_chains(sources.library, sources.complexes, target.chains, sequences, hits, allowed)
-        sure = [assignment for assignment in complexes if assignment.score >= SURE_COMPLEX]
-        for assignment in sure:
-            yield _from_complex(target, pairing, sources, gate, assignment, seed)
-        for sequence, single in singles.items():
-            alone = Target(target_id=target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
-            # The rest is for placing them: what is never put together is worth nothing.
-            left = max(0.0, budget.seconds - (budget.clock() - budget.began))
-            share = Budget(seconds=0.6 * left / len(singles))
-            parts = (num_templates, max(2, num_assemblies // 2))
-            made = build_single(alone, single, sources, gate, share, seed, parts, found[sequence])
-            folded[sequence] = sorted(made, key=lambda candidate: -candidate.confidence)
-        most = max(len(made) for made in folded.values())
-        for number in range(most):
-            yield _place_parts(target, sequences, folded, number, seed)
-            if number == 1:
-                for assignment in complexes[len(sure) :]:
-                    yield _from_complex(target, pairing, sources, gate, assignment, seed)
-
+def build_complex(task: ModellingTask, budget: Budget, counts: tuple[int, int]) -> list[Candidate]:
+    """Candidates of a target of several chains, at most `counts` hybrids a chain and assemblies."""
+    across = pairs_across_chains(task.pairing.partner, task.target.chains)
+    from_parts = _build_from_parts(task, budget, counts)
     if not across:
-        return alternate(from_parts(), iter(()), budget)
-    return alternate(whole, from_parts(), budget)
+        return alternate(from_parts, iter(()), budget)
+    return alternate(build_assemblies(task, counts[1]), from_parts, budget)
+
+
+def _build_from_parts(task: ModellingTask, budget: Budget, counts: tuple[int, int]) -> Iterator[Candidate]:
+    """Candidates on known complexes, the sure ones first, and chains folded apart and placed."""
+    target, library = task.target, task.sources.library
+    sequences = [target.sequence[chain.start : chain.stop] for chain in target.chains]
+    singles = {s: task.for_chain(s, _single_pairing(target, task.pairing, s)) for s in dict.fromkeys(sequences)}
+    found = {sequence: [] if budget.spent else rank_hits(single) for sequence, single in singles.items()}
+    hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
+    allowed = library.allowed(task.gate)
+    complexes = assign_chains(library, task.sources.complexes, target.chains, sequences, hits, allowed)
+    sure = [assignment for assignment in complexes if assignment.score >= SURE_COMPLEX]
+    for assignment in sure:
+        yield _from_complex(task, assignment)
+    folded: dict[str, list[Candidate]] = {}
+    for sequence, single in singles.items():
+        # The rest is for placing them: what is never put together is worth nothing.
+        share = Budget(seconds=0.6 * budget.left / len(singles))
+        made = build_single(single, share, (counts[0], max(2, counts[1] // 2)), found[sequence])
+        folded[sequence] = sorted(made, key=lambda candidate: -candidate.confidence)
+    for number in range(max(len(made) for made in folded.values())):
+        yield _place_parts(target, sequences, folded, number, task.seed)
+        if number == 1:
+            for assignment in complexes[len(sure) :]:
+                yield _from_complex(task, assignment)
 
 
 def pairs_across_chains(partner: IntArray, chains: Sequence[Chain]) -> int:
@@ -95,25 +79,24 @@ def _single_pairing(target: Target, pairing: Pairing, sequence: str) -> Pairing:
     )
 
 
-def _from_complex(
-    target: Target, pairing: Pairing, sources: Sources, gate: Gate | None, assignment: Assignment, seed: int
-) -> Candidate:
+def _from_complex(task: ModellingTask, assignment: Assignment) -> Candidate:
     """All chains on their places in one known complex; pairs merged, what is missing built around them."""
+    target, pairing, library = task.target, task.pairing, task.sources.library
     carried = np.full((target.length, 3), np.nan)
     partner = pairing.partner.copy()
     for chain, hit in zip(target.chains, assignment.hits):
         if hit is None:
             continue
         rows = slice(chain.start, chain.stop)
-        carried[rows] = carry_coords(sources.library, hit)
+        carried[rows] = carry_coords(library, hit)
         inside = pairing.partner[rows]
         own = np.where((inside >= chain.start) & (inside < chain.stop), inside - chain.start, -1)
-        merged = pair_with_template(target.sequence[rows], sources.library, hit, own, None)
+        merged = pair_with_template(target.sequence[rows], library, hit, own, None)
         outside = (inside >= 0) & (own < 0) & (merged < 0)
         partner[rows] = np.where(outside, inside, np.where(merged >= 0, merged + chain.start, -1))
     lost = np.flatnonzero(partner >= 0)
     partner[lost[partner[partner[lost]] != lost]] = -1
-    coords, grounds = build_hybrid(target.sequence, target.chains, carried, partner, sources.fragments(gate), seed)
+    coords, grounds = build_hybrid(target.sequence, target.chains, carried, partner, task.fragments, task.seed)
     note = f"complex {assignment.code}"
     return Candidate(coords=coords, origin="template", confidence=assignment.score, note=note, grounds=grounds)
 

@@ -5,37 +5,31 @@ kinds are there. Chains of a complex are searched one by one and put together fr
 them, otherwise folded once each and placed without clashes.
 """
 
-from rnafold.structure import Candidate, Pairing, Target
-from rnafold.templates.library import Gate
+from rnafold.structure import Candidate
+from rnafold.templates.jury import measure_likeness, rate_candidates
 from rnafold.templates.multichain import build_complex
 from rnafold.templates.single import Budget, build_single
-from rnafold.templates.sources import Sources
+from rnafold.templates.sources import ModellingTask
 
 
 def build_candidates(
-    target: Target,
-    pairing: Pairing,
-    sources: Sources,
-    gate: Gate | None,
-    *,
-    budget_seconds: float = 1e9,
-    seed: int = 0,
-    num_templates: int = 12,
-    num_assemblies: int = 24,
+    task: ModellingTask, *, budget_seconds: float = 1e9, num_templates: int = 12, num_assemblies: int = 24
 ) -> list[Candidate]:
     """Hybrids and assemblies of a target, whatever is done within the budget; at least one candidate.
 
     Args:
-        target: sequence, chains.
-        pairing: predicted pairs of the whole target.
-        sources: library, loops, ranker.
-        gate: what the target may see (`gate_for`); None switches every gate off, which leaks.
+        task: the target, its pairs, and what the candidates are made from.
         budget_seconds: no candidate is started later than this.
-        seed: of the assemblies.
         num_templates: most hybrids.
         num_assemblies: most assemblies.
     """
-    budget = Budget(seconds=budget_seconds)
-    if len(target.chains) > 1:
-        return build_complex(target, pairing, sources, gate, budget, seed, (num_templates, num_assemblies))
-    return build_single(target, pairing, sources, gate, budget, seed, (num_templates, num_assemblies))
+    build = build_complex if len(task.target.chains) > 1 else build_single
+    return build(task, Budget(seconds=budget_seconds), (num_templates, num_assemblies))
+
+
+def apply_jury(task: ModellingTask, candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates with the jury's confidences; as they are where the target may not ask it or one stands alone."""
+    if task.jury is None or len(candidates) < 2:
+        return candidates
+    likeness = measure_likeness([candidate.coords for candidate in candidates])
+    return rate_candidates(candidates, likeness, task.pairing, task.jury, task.target.chains)

@@ -112,7 +112,7 @@ def cut_domains(library: TemplateLibrary, entries: Sequence[Entry], rng: np.rand
 
     A domain's id is its chain's with the residues' range, and it keeps the chain's entry code, group and date.
     """
-    row = {library.ids[int(library.chain_entry[chain])]: chain for chain in range(library.num_chains)}
+    row = {library.chain_id(chain): chain for chain in range(library.num_chains)}
     found = []
     for entry in entries:
         target = entry.target

@@ -7,9 +7,9 @@ later chains as queries against earlier templates of other groups; stored as JSO
 import datetime
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -170,12 +170,25 @@ class Forest:
         )
 
 
+# Why a model is asked of a target although the dates forbid it: its training left out the target's whole sequence group
+# ("out of fold"), or it saw the target and whoever asks knows that its figures are too sure ("in sample").
+Exemption = Literal["none", "out of fold", "in sample"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Ranker:
     """Expected TM-score of the hybrid built on a hit: the weighted mean of boosted trees and a ridge regression.
 
-    `linear_share` is the ridge regression's part. `trained_before`: no structure released on or after this date had a
-    part in the training.
+    Attributes:
+        names: of the features.
+        forest: the trees.
+        weights: of the ridge regression, a feature each.
+        mean: of each feature in the training.
+        scale: standard deviation of each feature in the training.
+        intercept: of the ridge regression.
+        trained_before: no structure released on or after this date had a part in the training.
+        linear_share: the ridge regression's part.
+        exemption: why `trained_before` does not count for those who ask this copy; no part of the file.
     """
 
     names: tuple[str, ...]
@@ -186,6 +199,15 @@ class Ranker:
     intercept: float
     trained_before: datetime.date
     linear_share: float = LINEAR_SHARE
+    exemption: Exemption = "none"
+
+    def exempt(self, reason: Exemption) -> "Ranker":
+        """The same model, asked without regard to the date of its training for the reason given."""
+        return replace(self, exemption=reason)
+
+    def may_rate(self, before: datetime.date | None) -> bool:
+        """Whether a target may ask it that sees only structures released before a date (None: of any date)."""
+        return self.exemption != "none" or before is None or self.trained_before <= before
 
     def predict(self, features: FloatArray) -> FloatArray:
         """(rows,) expected TM-scores, within 0..1, of features (rows, F)."""

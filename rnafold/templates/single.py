@@ -5,17 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.assembly import build_model
 from rnafold.features.pair_choice import choose_partners
 from rnafold.features.secondary import fold_with_bonus
-from rnafold.structure import Candidate, Pairing, Target, whole_chain
-from rnafold.templates.library import Gate
-from rnafold.templates.sources import Ranked, Sources, rank_hits
-from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template, pair_with_templates
+from rnafold.structure import Candidate, IntArray, whole_chain
+from rnafold.templates.sources import ModellingTask, Ranked, rank_hits
+from rnafold.templates.transfer import Refold, build_hybrid, carry_coords, pair_with_template, pair_with_templates
 
-IntArray = npt.NDArray[np.int64]
 # Refolding a template's query is cubic in length; beyond this the template's and the predicted pairs are merged.
 MAX_REFOLD = 700
 TEMPLATES_THAT_VOTE = 8
@@ -39,61 +36,71 @@ class Budget:
         """True when nothing more should be started."""
         return self.clock() - self.began > self.seconds
 
+    @property
+    def left(self) -> float:
+        """Seconds that are not used yet."""
+        return max(0.0, self.seconds - (self.clock() - self.began))
 
-def structures_to_assemble(
-    sequence: str, pairing: Pairing, sources: Sources, ranked: Sequence[Ranked], count: int
-) -> Iterator[tuple[IntArray, str]]:
-    """`count` partner arrays and what they are: predicted ones, and the query refolded with templates' pairs.
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SecondaryStructure:
+    """Partners (L,) to assemble, what they are, and whether templates had a say in them."""
+
+    partner: IntArray
+    name: str
+    informed: bool = False
+
+
+def structures_to_assemble(task: ModellingTask, ranked: Sequence[Ranked], count: int) -> Iterator[SecondaryStructure]:
+    """`count` structures: predicted ones, and the query refolded with templates' pairs.
 
     Pairs of templates raise the mean TM-score of assemblies from 0.266 to 0.293 (later train chains), so these come
     first after the best predicted structure.
     """
-    yield pairing.partner, "best"
-    informed = _informed_structures(sequence, pairing, sources, ranked)
-    likeliest = choose_partners(pairing.probabilities)
-    pool = [*informed, (likeliest, "likeliest"), (pairing.partner, "best")]
-    pool += [(sample, f"sample {number}") for number, sample in enumerate(pairing.samples)] + informed[:2]
+    pairing = task.pairing
+    best = SecondaryStructure(partner=pairing.partner, name="best")
+    yield best
+    informed = _informed_structures(task, ranked)
+    pool = [*informed, SecondaryStructure(partner=choose_partners(pairing.probabilities), name="likeliest"), best]
+    pool += [SecondaryStructure(partner=sample, name=f"sample {k}") for k, sample in enumerate(pairing.samples)]
+    pool += informed[:2]
     for number in range(count - 1):
         yield pool[number % len(pool)]
 
 
-def _informed_structures(
-    sequence: str, pairing: Pairing, sources: Sources, ranked: Sequence[Ranked]
-) -> list[tuple[IntArray, str]]:
+def _informed_structures(task: ModellingTask, ranked: Sequence[Ranked]) -> list[SecondaryStructure]:
     """The query's structures given all templates together, and each of the best three."""
-    library = sources.library
+    sequence, library = task.target.sequence, task.sources.library
     distinct: dict[bytes, Ranked] = {}
     for entry in ranked:
         distinct.setdefault(library.tokens[library.chain_rows(entry.hit.chain)].tobytes(), entry)
     best = list(distinct.values())[:TEMPLATES_THAT_VOTE]
-    refold = fold_with_bonus if len(sequence) <= MAX_REFOLD else None
+    refold = choose_refold(sequence)
     made = []
     if best and refold is not None:
         voted = pair_with_templates(sequence, library, [(entry.hit, entry.expected_tm) for entry in best], refold)
-        made.append((voted, "pairs of templates"))
+        made.append(SecondaryStructure(partner=voted, name="pairs of templates", informed=True))
     for entry in best[:3]:
-        partner = pair_with_template(sequence, library, entry.hit, pairing.partner, refold)
-        made.append((partner, f"pairs of {library.ids[int(library.chain_entry[entry.hit.chain])]}"))
+        partner = pair_with_template(sequence, library, entry.hit, task.pairing.partner, refold)
+        name = f"pairs of {library.chain_id(entry.hit.chain)}"
+        made.append(SecondaryStructure(partner=partner, name=name, informed=True))
     return made
 
 
+def choose_refold(sequence: str) -> Refold | None:
+    """What folds a query anew around a template's pairs; None for one so long that pairs are merged instead."""
+    return fold_with_bonus if len(sequence) <= MAX_REFOLD else None
+
+
 def build_single(
-    target: Target,
-    pairing: Pairing,
-    sources: Sources,
-    gate: Gate | None,
-    budget: Budget,
-    seed: int,
-    counts: tuple[int, int],
-    ranked: list[Ranked] | None = None,
+    task: ModellingTask, budget: Budget, counts: tuple[int, int], ranked: Sequence[Ranked] | None = None
 ) -> list[Candidate]:
-    """Candidates of one chain; its hits are searched for unless given."""
+    """Candidates of one chain, at most `counts` hybrids and assemblies; its hits are searched for unless given."""
     num_templates, num_assemblies = counts
     if ranked is None:
-        ranked = rank_hits(sources, target.sequence, pairing, gate) if num_templates and not budget.spent else []
-    templates = build_hybrids(target.sequence, pairing, sources, gate, seed, ranked[:num_templates])
-    assemblies = build_assemblies(target, pairing, sources, gate, seed, num_assemblies, ranked)
-    return alternate(assemblies, templates, budget)
+        ranked = rank_hits(task) if num_templates and not budget.spent else []
+    hybrids = build_hybrids(task, ranked[:num_templates])
+    return alternate(build_assemblies(task, num_assemblies, ranked), hybrids, budget)
 
 
 def alternate(first: Iterator[Candidate], second: Iterator[Candidate], budget: Budget) -> list[Candidate]:
@@ -112,17 +119,16 @@ def alternate(first: Iterator[Candidate], second: Iterator[Candidate], budget: B
     return made
 
 
-def build_hybrids(
-    sequence: str, pairing: Pairing, sources: Sources, gate: Gate | None, seed: int, ranked: Sequence[Ranked]
-) -> Iterator[Candidate]:
-    fragments = sources.fragments(gate)
-    refold = fold_with_bonus if len(sequence) <= MAX_REFOLD else None
+def build_hybrids(task: ModellingTask, ranked: Sequence[Ranked]) -> Iterator[Candidate]:
+    """One candidate a hit: its atoms carried over, the rest built around them."""
+    sequence, library = task.target.sequence, task.sources.library
+    refold = choose_refold(sequence)
     chains = whole_chain(len(sequence))
     for number, entry in enumerate(ranked):
-        partner = pair_with_template(sequence, sources.library, entry.hit, pairing.partner, refold)
-        carried = carry_coords(sources.library, entry.hit)
-        coords, grounds = build_hybrid(sequence, chains, carried, partner, fragments, seed + number)
-        name = sources.library.ids[int(sources.library.chain_entry[entry.hit.chain])]
+        partner = pair_with_template(sequence, library, entry.hit, task.pairing.partner, refold)
+        carried = carry_coords(library, entry.hit)
+        coords, grounds = build_hybrid(sequence, chains, carried, partner, task.fragments, task.seed + number)
+        name = library.chain_id(entry.hit.chain)
         yield Candidate(coords=coords, origin="template", confidence=entry.expected_tm, note=name, grounds=grounds)
 
 
@@ -131,28 +137,25 @@ def assembly_confidence(length: int) -> float:
     return float(np.interp(np.log(max(length, 1)), np.log([10, 30, 80, 200, 600]), [0.28, 0.25, 0.33, 0.27, 0.2]))
 
 
-def build_assemblies(
-    target: Target,
-    pairing: Pairing,
-    sources: Sources,
-    gate: Gate | None,
-    seed: int,
-    count: int,
-    ranked: Sequence[Ranked] = (),
-) -> Iterator[Candidate]:
+def build_assemblies(task: ModellingTask, count: int, ranked: Sequence[Ranked] = ()) -> Iterator[Candidate]:
+    """`count` candidates from secondary structures alone, the first as its fragments fit best, the others freer."""
     if not count:
         return
+    target = task.target
     expected = assembly_confidence(target.length)
-    structures = structures_to_assemble(target.sequence, pairing, sources, ranked, count)
-    for number, (partner, name) in enumerate(structures):
+    for number, structure in enumerate(structures_to_assemble(task, ranked, count)):
         coords, grounds = build_model(
             target.sequence,
-            partner,
+            structure.partner,
             target.chains,
-            sources.fragments(gate),
-            seed=seed + number,
+            task.fragments,
+            seed=task.seed + number,
             temperature=1.0 if number else 0.0,
         )
-        gain = INFORMED_GAIN if name.startswith("pairs of") else 0.0
-        note = f"{name}, seed {number}"
-        yield Candidate(coords=coords, origin="assembly", confidence=expected + gain, note=note, grounds=grounds)
+        yield Candidate(
+            coords=coords,
+            origin="assembly",
+            confidence=expected + (INFORMED_GAIN if structure.informed else 0.0),
+            note=f"{structure.name}, seed {number}",
+            grounds=grounds,
+        )

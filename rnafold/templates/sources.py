@@ -1,20 +1,18 @@
-"""What candidates are made from: the library with its index and loops, the models; and the ranked hits of a chain."""
+"""What candidates are made from: the library with its index and loops, the models; a task; a chain's ranked hits."""
 
+import copy
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.assembly.fragments import FragmentLibrary
-from rnafold.structure import Pairing, Template
+from rnafold.structure import Pairing, Target, whole_chain
 from rnafold.templates.complexes import group_complexes
 from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.ranker import Ranker, measure_features
 from rnafold.templates.search import Hit, LibraryIndex, search_chain
-from rnafold.templates.transfer import carry_coords
 
-IntArray = npt.NDArray[np.int64]
 HITS_OF_EACH_SETTING = 25
 ALIGNMENTS_OF_A_SEQUENCE = 2
 
@@ -36,17 +34,54 @@ class Sources:
         """The loops that the gate lets a target see."""
         return self._fragments if gate is None else self._gated(gate)
 
-    def usable_ranker(self, gate: Gate | None) -> Ranker | None:
+    def rated_by(self, ranker: Ranker | None, jury: Ranker | None) -> "Sources":
+        """The same library, index and loops with other models; nothing is built again."""
+        other = copy.copy(self)
+        other.ranker, other.jury = ranker, jury
+        return other
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModellingTask:
+    """One target to be modelled, and all that its candidates may be made from.
+
+    Attributes:
+        target: sequence and chains.
+        pairing: its predicted pairs.
+        sources: library, loops and models.
+        gate: what of them the target may see (`gate_for`); None switches every gate off, which leaks.
+        seed: of every random choice on the way.
+    """
+
+    target: Target
+    pairing: Pairing
+    sources: Sources
+    gate: Gate | None
+    seed: int = 0
+
+    @property
+    def fragments(self) -> FragmentLibrary:
+        """The loops that the target may see."""
+        return self.sources.fragments(self.gate)
+
+    @property
+    def ranker(self) -> Ranker | None:
         """The ranker, or None where its own training saw structures that the gate hides."""
-        return self.ranker if _was_trained_behind(self.ranker, gate) else None
+        return self._ask(self.sources.ranker)
 
-    def usable_jury(self, gate: Gate | None) -> Ranker | None:
-        """The jury for `slots.pick_five`, or None where its own training saw structures that the gate hides."""
-        return self.jury if _was_trained_behind(self.jury, gate) else None
+    @property
+    def jury(self) -> Ranker | None:
+        """The jury, or None where its own training saw structures that the gate hides."""
+        return self._ask(self.sources.jury)
 
+    def _ask(self, model: Ranker | None) -> Ranker | None:
+        before = None if self.gate is None else self.gate.before
+        return model if model is not None and model.may_rate(before) else None
 
-def _was_trained_behind(model: Ranker | None, gate: Gate | None) -> bool:
-    return model is not None and (gate is None or gate.before is None or model.trained_before <= gate.before)
+    def for_chain(self, sequence: str, pairing: Pairing) -> "ModellingTask":
+        """The task of one chain on its own, behind the gate of the whole target."""
+        alone = Target(target_id=self.target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
+        return replace(self, target=alone, pairing=pairing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,39 +92,22 @@ class Ranked:
     expected_tm: float
 
 
-def rank_hits(sources: Sources, sequence: str, pairing: Pairing, gate: Gate | None) -> list[Ranked]:
+def rank_hits(task: ModellingTask) -> list[Ranked]:
     """Hits of one chain, best expected TM-score first: up to two alignments of each different library sequence."""
-    hits = search_chain(sources.index, sequence, pairing.probabilities, gate, HITS_OF_EACH_SETTING)
-    features = measure_features(sources.library, hits, sequence, pairing.probabilities, pairing.partner)
-    ranker = sources.usable_ranker(gate)
-    if ranker is not None:
-        expected = ranker.predict(features)
+    sequence, pairing, library = task.target.sequence, task.pairing, task.sources.library
+    hits = search_chain(task.sources.index, sequence, pairing.probabilities, task.gate, HITS_OF_EACH_SETTING)
+    features = measure_features(library, hits, sequence, pairing.probabilities, pairing.partner)
+    if task.ranker is not None:
+        expected = task.ranker.predict(features)
     else:  # the score of a perfect match is about 1: as good an order, a worse confidence
         expected = np.clip(0.7 * np.array([hit.score for hit in hits]), 0.02, 0.9)
     ranked: list[Ranked] = []
     seen: dict[bytes, list[bytes]] = {}
     for row in np.argsort(-expected, kind="stable"):
-        content = sources.library.tokens[sources.library.chain_rows(hits[row].chain)].tobytes()
+        content = library.tokens[library.chain_rows(hits[row].chain)].tobytes()
         mappings = seen.setdefault(content, [])
         mapping = hits[row].mapping.tobytes()
         if len(mappings) < ALIGNMENTS_OF_A_SEQUENCE and mapping not in mappings:
             mappings.append(mapping)
             ranked.append(Ranked(hit=hits[row], expected_tm=float(expected[row])))
     return ranked
-
-
-def describe_template(library: TemplateLibrary, ranked: Ranked, tokens: IntArray) -> Template:
-    """A ranked hit as a Template: coordinates carried over, identity and coverage, date."""
-    hit = ranked.hit
-    coords = carry_coords(library, hit)
-    aligned = hit.mapping >= 0
-    same = tokens[aligned] == library.tokens[library.chain_rows(hit.chain)][hit.mapping[aligned]]
-    return Template(
-        template_id=library.ids[int(library.chain_entry[hit.chain])],
-        coords=coords,
-        identity=float(same.mean()) if aligned.any() else 0.0,
-        coverage=float(np.isfinite(coords).all(1).mean()),
-        released=library.chain_date(hit.chain),
-        score=hit.score,
-        expected_tm=ranked.expected_tm,
-    )

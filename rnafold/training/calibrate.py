@@ -13,8 +13,8 @@ from tqdm import tqdm
 from rnafold.config.settings import Config
 from rnafold.data.selection import choose_entries
 from rnafold.features.batch import Batch, collate
+from rnafold.features.build import padded_length
 from rnafold.planner.time.hours import default_machine
-from rnafold.planner.time.load import pad
 from rnafold.planner.time.measurements import Measurement, model_name, settings_name
 from rnafold.training.dataset import TrainingExamples
 from rnafold.training.loop import Trainer
@@ -93,7 +93,7 @@ def _time_steps(trainer: Trainer, examples: TrainingExamples, recorder: _Recorde
     windows = [w.micro_batches for w in trainer.loader.windows(0)]
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for micro in (m for window in windows for m in window if len(m) == trainer.config.train.micro_batch):
-        by_length.setdefault(pad(max(examples.lengths[k] for k in micro)), []).append(micro)
+        by_length.setdefault(padded_length(max(examples.lengths[k] for k in micro)), []).append(micro)
     lengths = choose_lengths(by_length)
     steps = _balanced_steps(trainer)
     trained = []

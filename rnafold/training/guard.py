@@ -14,6 +14,7 @@ from rnafold.config.hardware import load_gpus
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
+from rnafold.features.build import padded_length
 from rnafold.files.atomic import write_text
 from rnafold.files.mounts import find_mounted
 from rnafold.files.run_folder import RunFolder
@@ -24,7 +25,7 @@ from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessio
 from rnafold.planner.quota.rules import load_rules, state_of_ledger
 from rnafold.planner.show import format_hours, plan_to_json
 from rnafold.planner.time.hours import default_machine
-from rnafold.planner.time.load import TrainingLoad, assume_load, pad
+from rnafold.planner.time.load import TrainingLoad, assume_load
 from rnafold.planner.time.measurements import append_measurements, measurements_of_run, read_measurements
 
 log = logging.getLogger(__name__)
@@ -196,7 +197,7 @@ def gpu_name(config: Config) -> str:
 
 def bound_gib(config: Config) -> float:
     """A generous bound on the activations of a step in GiB from the shapes alone, for CPUs with memory to spare."""
-    model, length = config.model, pad(config.data.crop_length)
+    model, length = config.model, padded_length(config.data.crop_length)
     pair = model.pair_channels * (24 + 14 * model.pair_updates) + 80 * (model.relax_steps + 1)
     pair += 5 * model.attention_heads * model.layers
     single = model.layers * (28 * model.width + 8 * model.feed_forward)

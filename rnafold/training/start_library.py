@@ -10,21 +10,18 @@ import logging
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from rnafold.features.cache import digest, load_arrays, save_arrays
-from rnafold.prediction.slots import judge
 from rnafold.structure import Entry, Pairing
 from rnafold.templates.folds import FoldModels
-from rnafold.templates.jury import measure_likeness
 from rnafold.templates.library import TemplateLibrary, gate_for_training
-from rnafold.templates.pipeline import build_candidates
+from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.reading import load_models
-from rnafold.templates.sources import Sources
+from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.training.starts import Starts
 
 log = logging.getLogger(__name__)
@@ -52,7 +49,7 @@ class StartLibrary:
         self.arguments = (tuple(entries), cache, num_templates, num_assemblies, seed, folds)
         shipped = load_models()
         self.folds = folds
-        self.shipped = tuple(None if m is None else replace(m, trained_before=datetime.date.min) for m in shipped)
+        self.shipped = tuple(None if model is None else model.exempt("in sample") for model in shipped)
         self.library = TemplateLibrary.from_entries(entries)
         self.sources = Sources(self.library, None)
         self.cache, self.seed, self.jobs = cache, seed, jobs
@@ -111,20 +108,16 @@ class StartLibrary:
     def build_one(self, job: tuple[Entry, Pairing]) -> None:
         """Builds and rates the candidates of one entry and puts them into the cache."""
         entry, pairing = job
-        gate = gate_for_training(entry)
-        self.sources.ranker, jury = self._models_of(entry)
-        num_templates, num_assemblies = self.counts
-        made = build_candidates(
-            entry.target,
-            pairing,
-            self.sources,
-            gate,
+        task = ModellingTask(
+            target=entry.target,
+            pairing=pairing,
+            sources=self.sources.rated_by(*self._models_of(entry)),
+            gate=gate_for_training(entry),
             seed=self.seed,
-            num_templates=num_templates,
-            num_assemblies=num_assemblies,
         )
-        if jury is not None and len(made) > 1:
-            made = judge(made, measure_likeness([c.coords for c in made]), pairing, jury, entry.target.chains)
+        num_templates, num_assemblies = self.counts
+        made = build_candidates(task, num_templates=num_templates, num_assemblies=num_assemblies)
+        made = apply_jury(task, made)
         save_arrays(self._path(entry), Starts.of(made).arrays())
 
 

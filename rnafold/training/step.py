@@ -13,7 +13,8 @@ from rnafold import machine
 from rnafold.config.machine_use import count_accumulation, learning_rate
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
-from rnafold.features.batch import Batch, padded_length
+from rnafold.features.batch import Batch
+from rnafold.features.build import padded_length
 from rnafold.model.encoder import thaw
 from rnafold.model.losses import TERMS, compute_losses
 from rnafold.training.learner import Learner

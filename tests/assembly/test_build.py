@@ -142,7 +142,7 @@ def test_loops_of_a_three_way_junction_by_hand() -> None:
 def test_the_shorter_of_two_crossing_stems_is_the_knot() -> None:
     partner = rna.parse_dot_bracket("((((..[[..))))..]]")
     nested, knots = split_knots(partner)
-    assert rna.format_dot_bracket(nested) == "((((......))))...."
+    assert nested.tolist() == rna.parse_dot_bracket("((((......))))....").tolist()
     assert knots == [(6, 17, 2)]
 
 

@@ -17,7 +17,6 @@ from rnafold.data.splits import (
     development_split,
     format_leaks,
     report_leaks,
-    split_by_date,
 )
 from rnafold.errors import InputError
 from rnafold.rna import encode_sequence
@@ -83,13 +82,6 @@ def align_slowly(one: str, two: str) -> tuple[int, int]:
 def test_batched_alignment_equals_the_textbook_recursion(one: str, others: list[str]) -> None:
     found = count_identical(encode_sequence(one), [encode_sequence(other) for other in others])
     assert found.tolist() == [align_slowly(one, other)[1] for other in others]
-
-
-def test_training_entries_are_strictly_older_than_the_cutoff() -> None:
-    entries = [entry("old", "A", 1999), entry("same", "A", 2000), entry("undated", "A", None)]
-    before, after = split_by_date(entries, datetime.date(2000, 1, 1))
-    assert names(before) == ["old"]
-    assert names(after) == ["same", "undated"]
 
 
 def test_clusters_link_sequences_of_enough_identity() -> None:

@@ -12,7 +12,7 @@ from rnafold.errors import InputError
 from rnafold.features import secondary, stem_energy
 from rnafold.features.pair_choice import choose_partners, vary_partners
 from rnafold.features.secondary import PairingCache, predict_pairing, select_rows
-from rnafold.rna import format_dot_bracket, parse_dot_bracket
+from rnafold.rna import parse_dot_bracket
 from rnafold.structure import Chain, Msa, Target, whole_chain
 
 HAIRPIN = "GGGACGCUUCGGCGUCCC"
@@ -118,7 +118,7 @@ def test_four_hundred_residues_neither_overflow_nor_vanish() -> None:
 def test_without_viennarna_the_fallback_is_used_and_named(no_vienna: None) -> None:
     pairing = predict_pairing(HAIRPIN, num_samples=3)
     assert pairing.source == "stem-energy fallback"
-    assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
+    assert pairing.partner.tolist() == parse_dot_bracket("(((((((....)))))))").tolist()
     assert pairing.samples.shape == (3, len(HAIRPIN))
     assert pairing.probabilities.dtype == np.float32
 
@@ -160,13 +160,13 @@ def test_two_strands_pair_with_each_other() -> None:
     pytest.importorskip("RNA")
     chains = (Chain(chain_id="A", copy=1, start=0, stop=8), Chain(chain_id="B", copy=1, start=8, stop=16))
     pairing = predict_pairing("GGGACGCCGGCGUCCC", chains)
-    assert format_dot_bracket(pairing.partner) == "((((((((" + "))))))))"
+    assert pairing.partner.tolist() == parse_dot_bracket("(((((((())))))))").tolist()
     assert pairing.samples.shape == (4, 16)
 
 
 def test_long_chains_are_folded_alone_and_copies_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("RNA")
-    monkeypatch.setattr(secondary, "MAX_WHOLE", 30)
+    monkeypatch.setattr(secondary, "MAX_UNWINDOWED", 30)
     chains = tuple(Chain(chain_id="A", copy=i + 1, start=18 * i, stop=18 * i + 18) for i in range(2))
     pairing = predict_pairing(HAIRPIN * 2, chains)
     assert pairing.source == "viennarna, each chain alone"
@@ -187,7 +187,7 @@ def test_an_alignment_with_enough_rows_contributes_half(monkeypatch: pytest.Monk
     monkeypatch.setattr(secondary, "MIN_CONSENSUS_ROWS", 4)
     pairing = predict_pairing(HAIRPIN, msa=msa)
     assert pairing.source == "viennarna with alignment"
-    assert format_dot_bracket(pairing.partner) == "(((((((....)))))))"
+    assert pairing.partner.tolist() == parse_dot_bracket("(((((((....)))))))").tolist()
     assert pairing.probabilities.max() <= 1
 
 
@@ -212,8 +212,9 @@ def test_variations_are_valid_structures_and_follow_the_seed(seed: int, length: 
     one, two = (vary_partners(probabilities, 3, np.random.default_rng(seed)) for _ in range(2))
     assert np.array_equal(one, two)
     for partner in one:
-        assert np.array_equal(parse_dot_bracket(format_dot_bracket(partner)), partner)
-        assert "[" not in format_dot_bracket(partner)
+        pairs = [(i, int(j)) for i, j in enumerate(partner) if j > i]
+        assert all(partner[j] == i for i, j in pairs) and 2 * len(pairs) == (partner >= 0).sum()
+        assert not any(a < i < b < j for a, b in pairs for i, j in pairs), "no pair crosses another"
 
 
 def make_target(name: str, sequence: str) -> Target:

@@ -22,7 +22,6 @@ from rnafold.planner.memory.estimate import (
     choose_micro_batch,
     estimate_memory,
     largest_micro_batch,
-    longest_length,
     machine_memory_gib,
     memory_limit_gib,
     trace_key,
@@ -190,11 +189,6 @@ def test_the_largest_micro_batch_fits_and_one_more_does_not(store: TraceStore) -
 )
 def test_the_micro_batch_divides_each_cards_share(largest: int, effective: int, cards: int, chosen: int) -> None:
     assert choose_micro_batch(largest, effective, cards) == chosen
-
-
-def test_the_longest_length_is_found() -> None:
-    assert longest_length(lambda length: length <= 203, 512) == 200
-    assert longest_length(lambda length: False, 512) == 0
 
 
 def test_a_cpu_run_may_fill_this_machine_not_the_files(monkeypatch: pytest.MonkeyPatch) -> None:

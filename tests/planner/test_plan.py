@@ -18,7 +18,6 @@ from rnafold.config.settings import Config, resolve_config
 from rnafold.data.demo import write_demo_data
 from rnafold.data.selection import choose_entries
 from rnafold.errors import InputError
-from rnafold.features.batch import LENGTH_MULTIPLE as REAL_MULTIPLE
 from rnafold.files.metrics import read_metrics
 from rnafold.planner.matrix import build_matrix, format_matrix, list_impossible
 from rnafold.planner.memory.estimate import TraceStore, estimate_memory, trace_key
@@ -27,7 +26,7 @@ from rnafold.planner.quota.ledger import LedgerSession, read_sessions
 from rnafold.planner.quota.rules import QuotaState, load_rules
 from rnafold.planner.show import format_plan, plan_to_json
 from rnafold.planner.time.hours import HoursModel, estimate_hours, first_builds
-from rnafold.planner.time.load import LENGTH_MULTIPLE, TrainingLoad, assume_load, deal_epochs, pad, read_load
+from rnafold.planner.time.load import TrainingLoad, assume_load, deal_epochs, read_load
 from rnafold.planner.time.measurements import (
     Measurement,
     append_measurements,
@@ -304,9 +303,10 @@ def test_the_load_of_a_folder_is_that_of_training(tmp_path: Path) -> None:
         read_load(tmp_path / "data", dataclasses.replace(data, cutoff="1990-01-01"), tmp_path / "planner")
 
 
-def test_padding_is_that_of_the_batches() -> None:
-    assert LENGTH_MULTIPLE == REAL_MULTIPLE
-    assert [pad(n) for n in (1, 8, 9)] == [8, 8, 16]
+@pytest.mark.parametrize(("length", "padded"), [(1, 8), (8, 8), (9, 16)])
+def test_the_longest_of_a_load_is_padded_as_batches_are(length: int, padded: int) -> None:
+    load = TrainingLoad(lengths=(1, length), groups=("a", "b"), validation_lengths=(), source="test")
+    assert load.longest == padded
 
 
 def test_the_matrix_names_models_cards_and_what_cannot_be(store: TraceStore, monkeypatch: pytest.MonkeyPatch) -> None:

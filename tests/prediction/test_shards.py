@@ -65,10 +65,10 @@ def make_target(name: str, length: int) -> Target:
 
 
 def test_targets_are_dealt_so_that_no_group_has_much_more_work() -> None:
-    # efforts are 100^1.5 = 1000, 64^1.5 = 512, 49^1.5 = 343, 36^1.5 = 216: 1000 against 512 + 343 + 216 = 1071
-    targets = [make_target(f"T{n}", n) for n in (36, 100, 49, 64)]
+    # efforts are 500 + 100, 220 + 100, 60 + 100 and 40 + 100: 600 against 320 + 160 + 140 = 620
+    targets = [make_target(f"T{n}", n) for n in (40, 500, 60, 220)]
     groups = deal_targets(targets, 2)
-    assert [[t.target_id for t in group] for group in groups] == [["T100"], ["T64", "T49", "T36"]]
+    assert [[t.target_id for t in group] for group in groups] == [["T500"], ["T220", "T60", "T40"]]
     assert [len(g) for g in deal_targets(targets, 9)] == [1, 1, 1, 1]
 
 

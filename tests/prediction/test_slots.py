@@ -15,12 +15,11 @@ from rnafold.prediction.slots import (
     Quality,
     SlotsConfig,
     check_candidate,
-    choose_five,
     draw_scores,
     load_slots,
     pick_five,
 )
-from rnafold.structure import Candidate
+from rnafold.structure import ORIGINS, Candidate, Origin
 from rnafold.templates.jury import measure_likeness
 from tests.pieces.folds import FOLDS, make_target
 
@@ -32,7 +31,7 @@ def _fold(seed: int = 0) -> np.ndarray:
     return assemble(TARGET.sequence, PARTNER, seed=seed)
 
 
-def _candidate(seed: int, origin: str = "assembly", confidence: float = 0.3) -> Candidate:
+def _candidate(seed: int, origin: Origin = "assembly", confidence: float = 0.3) -> Candidate:
     return Candidate(coords=_fold(seed), origin=origin, confidence=confidence, note=f"seed {seed}")
 
 
@@ -140,7 +139,7 @@ def test_there_are_always_five_finite_predictions(good: int, bad: int, seed: int
     candidates += [
         Candidate(coords=np.full((76, 3), np.nan), origin="network", confidence=0.9, note="broken") for _ in range(bad)
     ]
-    coords = choose_five(TARGET, candidates, seed=seed)
+    coords = np.stack([candidate.coords for candidate in pick_five(TARGET, candidates, seed=seed)])
     assert coords.shape == (5, 76, 3)
     assert np.isfinite(coords).all()
 
@@ -168,9 +167,9 @@ def test_the_shipped_slots_yaml_covers_every_target() -> None:
     config = load_slots(Path(__file__).resolve().parents[2] / "submission" / "slots.yaml")
     assert config.bands[-1].max_length >= 5500
     assert config.bands[-1].max_confidence >= 1.0
-    assert set(config.spread) == {"template", "assembly", "network", "fallback"}
+    assert set(config.spread) == set(ORIGINS)
     for band in config.bands:
-        for origin in config.spread:
+        for origin in ORIGINS:
             least, most = band.limits(origin)
             assert 0 <= least <= most <= 5
-        assert sum(band.limits(origin)[0] for origin in config.spread) <= 5
+        assert sum(band.limits(origin)[0] for origin in ORIGINS) <= 5

@@ -21,10 +21,10 @@ from rnafold.model.network import PairNetwork, build_network
 from rnafold.prediction import solver as solver_module
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver, turns_stems
-from rnafold.structure import Candidate, Entry, Pairing, Target
-from rnafold.templates.library import Gate, TemplateLibrary
+from rnafold.structure import Candidate, Entry, Origin
+from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.sources import Sources
+from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.training.start_library import StartLibrary
 
 
@@ -95,11 +95,11 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
     seen = []
     original = build_candidates
 
-    def spy(target: Target, pairing: Pairing, sources: Sources, gate: Gate, **options: Any) -> list[Candidate]:
-        allowed = sources.library.allowed(gate)
-        dates = [sources.library.chain_date(int(k)) for k in np.flatnonzero(allowed)]
-        seen.append((target, gate, dates))
-        return original(target, pairing, sources, gate, **options)
+    def spy(task: ModellingTask, **options: Any) -> list[Candidate]:
+        library = task.sources.library
+        dates = [library.chain_date(int(k)) for k in np.flatnonzero(library.allowed(task.gate))]
+        seen.append((task.target, task.gate, dates))
+        return original(task, **options)
 
     monkeypatch.setattr(start_library, "build_candidates", spy)
     grouped = [replace(e, group="twins" if k in (1, 5) else f"g{k}") for k, e in enumerate(entries)]
@@ -133,22 +133,20 @@ def test_alignments_give_profiles_from_the_cache_and_covariation(entries: list[E
     assert features.alignment(entries[1].target) == (None, None)
 
 
-def candidates_of(solver: CandidateSolver, entry: Entry) -> tuple[list[Candidate], Pairing]:
-    solver.features.prepare([entry.target])
-    pairing = solver.features.pairings[entry.target.target_id]
-    gate = solver.gate(entry.target)
-    return build_candidates(entry.target, pairing, solver.sources, gate, num_templates=2, num_assemblies=3), pairing
+def candidates_of(solver: CandidateSolver, entry: Entry) -> tuple[ModellingTask, list[Candidate]]:
+    task = solver.prepare(entry.target)
+    return task, build_candidates(task, num_templates=2, num_assemblies=3)
 
 
 def test_the_network_weighs_in_on_every_candidate_that_it_refines(entries: list[Entry], tmp_path: Path) -> None:
     solver = make_solver(entries, tmp_path)
-    made, pairing = candidates_of(solver, entries[-1])
-    judged, refined = solver.refine(entries[-1].target, pairing, made, np.inf)
-    assert len(judged) == len(made)
-    assert len(refined) == sum(c.origin == "assembly" for c in made), "templates are judged but not refined"
-    assert all(np.array_equal(a.coords, b.coords) for a, b in zip(made, judged))
-    # a fresh judge repeats the confidence that the start came with, give or take its noise
-    assert all(0 < abs(a.confidence - b.confidence) < 0.05 for a, b in zip(made, judged))
+    task, made = candidates_of(solver, entries[-1])
+    rated, refined = solver.refine(task, made, np.inf)
+    assert len(rated) == len(made)
+    assert len(refined) == sum(c.origin == "assembly" for c in made), "templates are rated but not refined"
+    assert all(np.array_equal(a.coords, b.coords) for a, b in zip(made, rated))
+    # a fresh confidence head repeats the confidence that the start came with, give or take its noise
+    assert all(0 < abs(a.confidence - b.confidence) < 0.05 for a, b in zip(made, rated))
     assert all(c.origin == "network" and "from " in c.note for c in refined)
     # in turns: the most confident assembly, the most confident template
     assert [c.origin for c in solver.choose_starts(made)[:2]] == ["assembly", "template"]
@@ -156,13 +154,13 @@ def test_the_network_weighs_in_on_every_candidate_that_it_refines(entries: list[
 
 def test_a_template_goes_through_without_recycle(entries: list[Entry], tmp_path: Path) -> None:
     solver = make_solver(entries, tmp_path)
-    made, pairing = candidates_of(solver, entries[-1])
+    task, made = candidates_of(solver, entries[-1])
     seen: list[tuple[int, int]] = []
     network = solver.network
     assert isinstance(network, PairNetwork)
     handle = network.register_forward_pre_hook(lambda _, arguments: seen.append((len(arguments[0].mask), arguments[1])))
     solver.recycles = 2
-    solver.refine(entries[-1].target, pairing, made, np.inf)
+    solver.refine(task, made, np.inf)
     handle.remove()
     kinds = [c.origin for c in made]
     assert sum(count for count, recycles in seen if recycles == 0) == kinds.count("template")
@@ -174,14 +172,14 @@ def test_the_time_of_a_refinement_is_foretold_by_its_passes(
 ) -> None:
     """A clock that counts passes x pairs of residues: what fits before `stop` is done, and not one more."""
     solver = make_solver(entries, tmp_path)
-    made, pairing = candidates_of(solver, entries[-1])
-    target, pairs = entries[-1].target, entries[-1].target.length ** 2
+    task, made = candidates_of(solver, entries[-1])
+    pairs = task.target.length**2
     clock = [0.0]
     fold = CandidateSolver._fold
 
-    def slow(self: CandidateSolver, target: Target, pairing: Pairing, starts: Any, candidates: Any) -> Any:
+    def slow(self: CandidateSolver, task: ModellingTask, starts: Any, candidates: Any) -> Any:
         clock[0] += pairs * sum(1 + self.count_recycles(start) for start in starts)
-        return fold(self, target, pairing, starts, candidates)
+        return fold(self, task, starts, candidates)
 
     monkeypatch.setattr(CandidateSolver, "_fold", slow)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
@@ -189,27 +187,28 @@ def test_the_time_of_a_refinement_is_foretold_by_its_passes(
     solver.recycles = 3
     kinds = [c.origin for c in solver.choose_starts(made)]
     assert kinds[:3] == ["assembly", "template", "assembly"], "4, 1 and 4 passes"
-    solver.refine(target, pairing, made, np.inf)
+    solver.refine(task, made, np.inf)
     assert solver.seconds_per_effort == pytest.approx(1.0)
     clock[0] = 0.0
-    judged, refined = solver.refine(target, pairing, made, 8.5 * pairs)
+    rated, refined = solver.refine(task, made, 8.5 * pairs)
     assert clock[0] == 5 * pairs, "the second assembly would end at 9"
-    assert len(refined) == 1 and sum(a.confidence != b.confidence for a, b in zip(made, judged)) == 2
+    assert len(refined) == 1 and sum(a.confidence != b.confidence for a, b in zip(made, rated)) == 2
 
 
 def test_out_of_time_the_candidates_keep_their_confidence(entries: list[Entry], tmp_path: Path) -> None:
     solver = make_solver(entries, tmp_path)
-    made, pairing = candidates_of(solver, entries[-1])
-    judged, refined = solver.refine(entries[-1].target, pairing, made, 0.0)
-    assert refined == [] and [c.confidence for c in judged] == [c.confidence for c in made]
+    task, made = candidates_of(solver, entries[-1])
+    rated, refined = solver.refine(task, made, 0.0)
+    assert refined == [] and [c.confidence for c in rated] == [c.confidence for c in made]
 
 
 def test_a_long_target_gets_fewer_passes_but_never_fewer_than_two(entries: list[Entry], tmp_path: Path) -> None:
     solver = make_solver(entries, tmp_path)
+    origins: tuple[Origin, ...] = ("assembly", "template")
     made = [
         Candidate(coords=np.zeros((length, 3)), origin=origin, confidence=0.5)
         for length in (150, 300, 4000)
-        for origin in ("assembly", "template")
+        for origin in origins
         for _ in range(30)
     ]
     # 16 passes at 150 residues, a quarter of that at twice the length
@@ -219,10 +218,9 @@ def test_a_long_target_gets_fewer_passes_but_never_fewer_than_two(entries: list[
 
 def test_a_refinement_that_mirrors_a_stem_is_noticed(entries: list[Entry], tmp_path: Path) -> None:
     solver = make_solver(entries, tmp_path)
-    made, pairing = candidates_of(solver, entries[-1])
+    task, made = candidates_of(solver, entries[-1])
     start = next(c for c in made if c.origin == "assembly").coords
-    target = entries[-1].target
-    assert not turns_stems(target, pairing, start, start + 5.0)
-    assert turns_stems(target, pairing, start, start * np.array([1.0, 1.0, -1.0]))
+    assert not turns_stems(task, start, start + 5.0)
+    assert turns_stems(task, start, start * np.array([1.0, 1.0, -1.0]))
     # mending a mirrored start is welcome
-    assert not turns_stems(target, pairing, start * np.array([1.0, 1.0, -1.0]), start)
+    assert not turns_stems(task, start * np.array([1.0, 1.0, -1.0]), start)

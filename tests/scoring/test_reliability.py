@@ -12,7 +12,7 @@ from rnafold.scoring.reliability import (
     measure_reliability,
     pair_scores,
 )
-from rnafold.structure import Score
+from rnafold.structure import Origin, Score
 from rnafold.submission import PredictionRecord
 
 
@@ -23,7 +23,7 @@ def make_pairs(*values: tuple[float, float]) -> list[Pair]:
     ]
 
 
-def make_record(prediction: int, confidence: float | None, origin: str = "template") -> PredictionRecord:
+def make_record(prediction: int, confidence: float | None, origin: Origin = "template") -> PredictionRecord:
     return PredictionRecord(target_id="T", prediction=prediction, origin=origin, confidence=confidence)
 
 

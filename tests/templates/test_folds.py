@@ -52,7 +52,11 @@ def test_the_fold_is_that_of_the_group_or_else_of_the_date(folder: Path, date: s
 
 
 def test_out_of_fold_models_pass_every_gate(folder: Path) -> None:
-    assert load_folds(folder).ranker_of(entry("1995-01-01", "")).trained_before == datetime.date.min
+    folds = load_folds(folder)
+    chain = entry("1995-01-01", "")
+    for model, plain in ((folds.ranker_of(chain), folds.rankers[0]), (folds.jury_of(chain), folds.juries[0])):
+        assert model.may_rate(chain.target.cutoff) and not plain.may_rate(chain.target.cutoff)
+        assert model.trained_before == plain.trained_before, "the date stays what it is"
 
 
 def test_a_folder_without_folds_is_refused_in_one_line(tmp_path: Path) -> None:

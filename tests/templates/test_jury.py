@@ -9,9 +9,15 @@ from rnafold import rna
 from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
-from rnafold.prediction.slots import judge, pick_five
+from rnafold.prediction.slots import pick_five
 from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds
-from rnafold.templates.jury import JURY_NAMES, NO_LOOP_MISFIT, measure_consensus, measure_likeness
+from rnafold.templates.jury import (
+    JURY_NAMES,
+    NO_LOOP_MISFIT,
+    measure_jury_features,
+    measure_likeness,
+    rate_candidates,
+)
 from rnafold.templates.ranker import Ranker, train_ranker
 from tests.pieces.folds import FOLDS, make_pairing, make_target
 
@@ -36,7 +42,7 @@ def candidates() -> list[Candidate]:
 
 
 def _features_by_name(candidates: list[Candidate], likeness: np.ndarray) -> dict[str, np.ndarray]:
-    rows = measure_consensus(candidates, likeness, make_pairing(TEXT))
+    rows = measure_jury_features(candidates, likeness, make_pairing(TEXT))
     return {name: rows[:, k] for k, name in enumerate(JURY_NAMES)}
 
 
@@ -109,7 +115,7 @@ def test_what_a_candidate_rests_on_by_hand() -> None:
             grounds=Grounds(kinds=np.full(10, STEM), misfit=np.full(10, np.nan)),
         ),
     ]
-    rows = measure_consensus(candidates, np.eye(3), make_pairing("." * 10))
+    rows = measure_jury_features(candidates, np.eye(3), make_pairing("." * 10))
     value = {name: rows[:, JURY_NAMES.index(name)] for name in JURY_NAMES}
     shares = np.stack([value[name] for name in ("carried", "stems", "loops", "linkers", "filled")], axis=1)
     # Without grounds nothing is known of the second.
@@ -136,7 +142,7 @@ def test_the_step_between_two_chains_is_no_broken_bond() -> None:
     candidate = Candidate(coords=apart, origin="assembly", confidence=0.2)
     chains = tuple(Chain(chain_id=name, copy=1, start=k, stop=k + 5) for name, k in (("A", 0), ("B", 5)))
     column = JURY_NAMES.index("broken_bonds")
-    broken = [measure_consensus([candidate], np.eye(1), make_pairing("." * 10), c)[0, column] for c in ((), chains)]
+    broken = [measure_jury_features([candidate], np.eye(1), make_pairing("." * 10), c)[0, column] for c in ((), chains)]
     np.testing.assert_allclose(broken, [1 / 9, 0.0])
 
 
@@ -147,13 +153,13 @@ def test_a_handful_of_residues_has_features_too(length: int) -> None:
         Candidate(coords=5.5 * np.arange(length)[:, None] * np.eye(3)[k], origin="assembly", confidence=0.2)
         for k in range(3)
     ]
-    rows = measure_consensus(candidates, measure_likeness([c.coords for c in candidates]), pairing)
+    rows = measure_jury_features(candidates, measure_likeness([c.coords for c in candidates]), pairing)
     assert rows.shape == (3, len(JURY_NAMES)) and np.isfinite(rows).all()
 
 
 @pytest.mark.parametrize("origin", ["template", "assembly"])
 def test_a_single_candidate_has_nobody_to_be_like(origin: str) -> None:
-    rows = measure_consensus([_candidate(0, origin, 0.5)], np.eye(1), make_pairing(TEXT))
+    rows = measure_jury_features([_candidate(0, origin, 0.5)], np.eye(1), make_pairing(TEXT))
     assert np.isfinite(rows).all()
     value = dict(zip(JURY_NAMES, rows[0]))
     assert value["likeness_to_nearest"] == value["likeness_to_templates"] == value["likeness_to_assemblies"] == 0.0
@@ -180,20 +186,20 @@ def test_the_jury_raises_who_is_like_others_and_leaves_the_network_alone(candida
     pool = [*candidates, _candidate(9, "network", 0.77)]
     likeness = np.full((5, 5), 0.1) + 0.9 * np.eye(5)
     likeness[2, 3] = likeness[3, 2] = 0.9
-    judged = judge(pool, likeness, make_pairing(TEXT), jury)
-    assert judged[4].confidence == 0.77
-    assert min(judged[2].confidence, judged[3].confidence) > max(judged[0].confidence, judged[1].confidence) + 0.3
-    assert [c.note for c in judged] == [c.note for c in pool]
+    rated = rate_candidates(pool, likeness, make_pairing(TEXT), jury)
+    assert rated[4].confidence == 0.77
+    assert min(rated[2].confidence, rated[3].confidence) > max(rated[0].confidence, rated[1].confidence) + 0.3
+    assert [c.note for c in rated] == [c.note for c in pool]
 
 
 def test_five_are_picked_by_the_jurys_figures(candidates: list[Candidate]) -> None:
     pool = [*candidates, *(_candidate(seed, "assembly", 0.25) for seed in range(4, 9))]
     target = make_target("1AAA_A")
     pairing = make_pairing(TEXT)
-    judged = {c.note: c.confidence for c in pick_five(target, pool, pairing=pairing, jury=_jury_for_likeness())}
+    rated = {c.note: c.confidence for c in pick_five(target, pool, pairing=pairing, jury=_jury_for_likeness())}
     plain = {c.note: c.confidence for c in pick_five(target, pool, pairing=pairing)}
     assert set(plain.values()) <= {0.6, 0.3, 0.25}
-    assert not set(judged.values()) & {0.6, 0.3, 0.25}
+    assert not set(rated.values()) & {0.6, 0.3, 0.25}
 
 
 @pytest.mark.parametrize("vienna", [True, False], ids=["with ViennaRNA", "without"])

@@ -16,10 +16,10 @@ from rnafold.structure import CARRIED, FILLED, Chain, Entry, Pairing, Target, st
 from rnafold.templates.complexes import place_copies
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
+from rnafold.templates.ranker import FEATURE_NAMES, Exemption, Ranker, measure_features, train_ranker
 from rnafold.templates.search import search_chain
 from rnafold.templates.single import structures_to_assemble
-from rnafold.templates.sources import Ranked, Sources, describe_template, rank_hits
+from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 from rnafold.templates.transfer import build_hybrid, drop_short_runs, merge_pairs
 from tests.pieces.folds import FOLDS, make_entries, make_entry, make_pairing, make_target
 
@@ -31,9 +31,19 @@ def sources() -> Sources:
     return Sources(TemplateLibrary.from_entries(make_entries()), None)
 
 
+def make_task(target: Target, pairing: Pairing, sources: Sources, gated: bool = True, seed: int = 0) -> ModellingTask:
+    gate = gate_for(target) if gated else None
+    return ModellingTask(target=target, pairing=pairing, sources=sources, gate=gate, seed=seed)
+
+
+def task_of_sequence(sequence: str, pairing: Pairing, sources: Sources) -> ModellingTask:
+    target = Target(target_id="query", sequence=sequence, chains=whole_chain(len(sequence)))
+    return make_task(target, pairing, sources, gated=False)
+
+
 def test_a_known_fold_comes_back_from_its_template(sources: Sources) -> None:
     target = make_target("1AAA_A", cutoff="2018-01-01")
-    made = build_candidates(target, make_pairing(TEXT), sources, gate_for(target), num_assemblies=4)
+    made = build_candidates(make_task(target, make_pairing(TEXT), sources), num_assemblies=4)
     assert {c.origin for c in made} == {"template", "assembly"}
     assert all(np.isfinite(c.coords).all() and c.coords.shape == (76, 3) for c in made)
     best = max((c for c in made if c.origin == "template"), key=lambda c: c.confidence)
@@ -44,10 +54,10 @@ def test_a_known_fold_comes_back_from_its_template(sources: Sources) -> None:
 
 def test_templates_at_or_after_the_cutoff_do_not_get_in(sources: Sources) -> None:
     target = make_target("1AAA_A", cutoff="2001-05-01")
-    made = build_candidates(target, make_pairing(TEXT), sources, gate_for(target), num_assemblies=2)
+    made = build_candidates(make_task(target, make_pairing(TEXT), sources), num_assemblies=2)
     assert {c.origin for c in made} == {"assembly"}
     # With the gate off the same search finds the answer itself: the leak.
-    leaked = build_candidates(target, make_pairing(TEXT), sources, None, num_assemblies=0)
+    leaked = build_candidates(make_task(target, make_pairing(TEXT), sources, gated=False), num_assemblies=0)
     assert {"1AAA_A", "1EEE_A"} & {c.note for c in leaked}
 
 
@@ -59,14 +69,14 @@ def test_fragments_obey_the_same_gate(sources: Sources) -> None:
 
 def test_a_spent_budget_still_gives_one_candidate(sources: Sources) -> None:
     target = make_target("1AAA_A")
-    made = build_candidates(target, make_pairing(TEXT), sources, gate_for(target), budget_seconds=0.0)
+    made = build_candidates(make_task(target, make_pairing(TEXT), sources), budget_seconds=0.0)
     assert len(made) == 1
 
 
 def test_the_same_seed_gives_the_same_candidates(sources: Sources) -> None:
     target = make_target("1CCC_A")
     pairing = make_pairing(FOLDS["1CCC_A"][1])
-    first, again = (build_candidates(target, pairing, sources, gate_for(target), seed=7) for _ in range(2))
+    first, again = (build_candidates(make_task(target, pairing, sources, seed=7)) for _ in range(2))
     assert [c.note for c in first] == [c.note for c in again]
     for one, other in zip(first, again):
         np.testing.assert_array_equal(one.coords, other.coords)
@@ -74,7 +84,7 @@ def test_the_same_seed_gives_the_same_candidates(sources: Sources) -> None:
 
 def test_copies_are_folded_once_and_do_not_touch(sources: Sources) -> None:
     target = make_target("1CCC_A", copies=3)
-    made = build_candidates(target, make_pairing(FOLDS["1CCC_A"][1] * 3), sources, gate_for(target), num_assemblies=4)
+    made = build_candidates(make_task(target, make_pairing(FOLDS["1CCC_A"][1] * 3), sources), num_assemblies=4)
     placed = [candidate for candidate in made if candidate.note.endswith("placed")]
     assert placed
     for candidate in placed:
@@ -112,7 +122,7 @@ def _dimer_target() -> tuple[Target, Pairing]:
 def test_chains_of_a_known_complex_keep_their_places() -> None:
     library = _dimer_library()
     target, pairing = _dimer_target()
-    made = build_candidates(target, pairing, Sources(library, None), gate_for(target), num_assemblies=2)
+    made = build_candidates(make_task(target, pairing, Sources(library, None)), num_assemblies=2)
     whole = [c for c in made if c.note == "complex 2DIM"]
     assert len(whole) == 1
     native = np.vstack([library.coords[library.chain_rows(1)], library.coords[library.chain_rows(0)]])
@@ -122,9 +132,9 @@ def test_chains_of_a_known_complex_keep_their_places() -> None:
 def test_a_chain_dated_at_the_cutoff_is_not_part_of_a_complex() -> None:
     target, pairing = _dimer_target()
     sources = Sources(_dimer_library(second_date="2018-01-01"), None)
-    made = build_candidates(target, pairing, sources, gate_for(target), num_assemblies=2)
+    made = build_candidates(make_task(target, pairing, sources), num_assemblies=2)
     assert not [c for c in made if c.note.startswith("complex")]
-    assert [c for c in build_candidates(target, pairing, sources, None) if c.note == "complex 2DIM"]
+    assert [c for c in build_candidates(make_task(target, pairing, sources, gated=False)) if c.note == "complex 2DIM"]
 
 
 def test_strands_that_pair_with_each_other_are_built_as_one(sources: Sources) -> None:
@@ -134,7 +144,7 @@ def test_strands_that_pair_with_each_other_are_built_as_one(sources: Sources) ->
         chains=(Chain(chain_id="A", copy=1, start=0, stop=8), Chain(chain_id="B", copy=1, start=8, stop=14)),
         cutoff=datetime.date(2018, 1, 1),
     )
-    made = build_candidates(target, make_pairing("((((((..))))))"), sources, gate_for(target), num_assemblies=2)
+    made = build_candidates(make_task(target, make_pairing("((((((..))))))"), sources), num_assemblies=2)
     whole = next(c for c in made if c.note == "best, seed 0")
     # Ideal pairs are 10.75 Å across.
     np.testing.assert_allclose(np.linalg.norm(whole.coords[:6] - whole.coords[:7:-1], axis=1), 10.75, atol=0.05)
@@ -173,26 +183,10 @@ def test_4640_residues_end_in_time() -> None:
         group="big",
     )
     began = time.perf_counter()
-    made = build_candidates(
-        target,
-        pairing,
-        Sources(TemplateLibrary.from_entries([*make_entries(), large]), None),
-        gate_for(target),
-        num_templates=1,
-        num_assemblies=1,
-    )
+    sources = Sources(TemplateLibrary.from_entries([*make_entries(), large]), None)
+    made = build_candidates(make_task(target, pairing, sources), num_templates=1, num_assemblies=1)
     assert time.perf_counter() - began < 60.0
     assert all(np.isfinite(c.coords).all() and np.ptp(c.coords, axis=0).max() < 9000 for c in made)
-
-
-def test_a_template_is_described_by_identity_coverage_and_date(sources: Sources) -> None:
-    sequence = FOLDS["1DDD_A"][0]
-    ranked = rank_hits(sources, sequence, make_pairing(FOLDS["1DDD_A"][1]), None)[0]
-    template = describe_template(sources.library, ranked, rna.encode_sequence(sequence))
-    assert template.template_id == "1DDD_A"
-    assert template.identity == 1.0 and template.coverage == 1.0
-    assert template.released == datetime.date(2015, 5, 1)
-    assert isinstance(ranked, Ranked)
 
 
 def test_short_runs_are_dropped_long_ones_kept() -> None:
@@ -205,7 +199,7 @@ def test_short_runs_are_dropped_long_ones_kept() -> None:
 def test_merged_pairs_keep_the_given_ones_and_add_what_nests() -> None:
     predicted = rna.parse_dot_bracket("((..((....))..))")
     merged = merge_pairs(16, [(4, 11)], predicted)
-    assert rna.format_dot_bracket(merged) == "((..((....))..))"
+    assert merged.tolist() == rna.parse_dot_bracket("((..((....))..))").tolist()
     # A given pair that the predicted outer stem would cross takes its place.
     merged = merge_pairs(16, [(1, 5)], predicted)
     assert merged[1] == 5 and merged[0] == 15 and merged[4] == -1
@@ -214,18 +208,19 @@ def test_merged_pairs_keep_the_given_ones_and_add_what_nests() -> None:
 def test_structures_begin_with_the_best_and_go_on_with_those_of_templates(sources: Sources) -> None:
     sequence = FOLDS["1AAA_A"][0]
     wrong = make_pairing("." * 76)
-    ranked = rank_hits(sources, sequence, make_pairing(TEXT), None)
-    made = list(structures_to_assemble(sequence, wrong, sources, ranked, 4))
-    assert [name.split(" of ")[0] for _, name in made] == ["best", "pairs", "pairs", "pairs"]
-    np.testing.assert_array_equal(made[0][0], wrong.partner)
+    ranked = rank_hits(task_of_sequence(sequence, make_pairing(TEXT), sources))
+    made = list(structures_to_assemble(task_of_sequence(sequence, wrong, sources), ranked, 4))
+    assert [structure.informed for structure in made] == [False, True, True, True]
+    np.testing.assert_array_equal(made[0].partner, wrong.partner)
     known = sources.library.chain_partner(sources.library.ids.index("1AAA_A"))
     # The second is the fold with the pairs of the templates, the first of which is the answer.
-    assert (made[1][0] == known).mean() > 0.9
+    assert (made[1].partner == known).mean() > 0.9
 
 
 def test_without_templates_only_predicted_structures_are_assembled(sources: Sources) -> None:
-    made = list(structures_to_assemble(FOLDS["1AAA_A"][0], make_pairing(TEXT), sources, [], 6))
-    assert [name for _, name in made] == ["best", "likeliest", "best", "sample 0", "sample 1", "likeliest"]
+    made = list(structures_to_assemble(task_of_sequence(FOLDS["1AAA_A"][0], make_pairing(TEXT), sources), [], 6))
+    assert not any(structure.informed for structure in made)
+    assert [structure.name for structure in made] == ["best", "likeliest", "best", "sample 0", "sample 1", "likeliest"]
 
 
 def _training_rows(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -278,11 +273,19 @@ def test_flattened_trees_predict_what_scikit_learn_does(ranker: Ranker) -> None:
     np.testing.assert_allclose(ranker.forest.predict(features), trees.predict(features), atol=1e-9)
 
 
-def test_a_ranker_is_not_used_on_targets_older_than_its_training(ranker: Ranker) -> None:
-    sources = Sources(TemplateLibrary.from_entries(make_entries()), ranker)
-    old, new = (gate_for(make_target("1AAA_A", cutoff=date)) for date in ("2014-12-31", "2015-01-01"))
-    assert sources.usable_ranker(old) is None
-    assert sources.usable_ranker(new) is ranker
+@pytest.mark.parametrize(
+    ("exemption", "asked_of_old"), [("none", False), ("out of fold", True), ("in sample", True)], ids=str
+)
+def test_a_ranker_is_asked_of_targets_older_than_its_training_only_where_someone_says_why(
+    ranker: Ranker, exemption: Exemption, asked_of_old: bool
+) -> None:
+    sources = Sources(TemplateLibrary.from_entries(make_entries()), None).rated_by(ranker.exempt(exemption), None)
+    old, new = (
+        make_task(make_target("1AAA_A", cutoff=date), make_pairing(TEXT), sources)
+        for date in ("2014-12-31", "2015-01-01")
+    )
+    assert (old.ranker is not None) == asked_of_old
+    assert new.ranker is sources.ranker and new.jury is None
 
 
 def test_features_of_a_perfect_hit_by_hand(sources: Sources) -> None:
@@ -333,7 +336,7 @@ def test_a_hybrid_has_no_bond_broken_by_what_the_query_lacks(sources: Sources) -
 def test_chains_that_are_placed_keep_what_each_rests_on(sources: Sources) -> None:
     target = make_target("1AAA_A", copies=2)
     pairing = make_pairing(TEXT + TEXT)
-    made = build_candidates(target, pairing, sources, None, num_templates=1, num_assemblies=2)
+    made = build_candidates(make_task(target, pairing, sources, gated=False), num_templates=1, num_assemblies=2)
     placed = next(c for c in made if c.note.endswith("placed"))
     assert placed.grounds is not None
     np.testing.assert_array_equal(placed.grounds.kinds[:76], placed.grounds.kinds[76:])

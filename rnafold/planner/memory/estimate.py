@@ -4,7 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -224,12 +224,3 @@ def choose_micro_batch(largest: int, effective_batch: int, num_gpus: int) -> int
     if rest:
         return 0
     return max((size for size in range(1, min(largest, share) + 1) if share % size == 0), default=0)
-
-
-def longest_length(fits: Callable[[int], bool], most: int, step: int = 8) -> int:
-    """The longest multiple of `step` up to `most` for which `fits`; 0 if none."""
-    low, high = 0, most // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle * step) else (low, middle - 1)
-    return low * step

@@ -5,8 +5,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from rnafold.config.settings import Config
+from rnafold.features.build import MAX_WHOLE, padded_length
 from rnafold.planner.memory.records import Trace
-from rnafold.planner.time.load import EpochWork, TrainingLoad, pad
+from rnafold.planner.time.load import EpochWork, TrainingLoad
 from rnafold.planner.time.measurements import (
     ENOUGH,
     Correction,
@@ -141,8 +142,8 @@ class HoursModel:
         passes = self.config.model.max_recycles + 1
         total = 0.0
         for length in lengths:
-            size = min(pad(length), 1024)
-            total += passes * self._prior(size, 1).forward * self.correction.at(size) * math.ceil(length / 1024)
+            size = min(padded_length(length), MAX_WHOLE)
+            total += passes * self._prior(size, 1).forward * self.correction.at(size) * math.ceil(length / MAX_WHOLE)
         return total + SCORING_SECONDS * len(lengths)
 
     def loading(self, examples: float, first: float) -> float:

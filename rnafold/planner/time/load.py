@@ -18,11 +18,10 @@ from rnafold.data.sampler import plan_epoch
 from rnafold.data.selection import spread_evenly
 from rnafold.data.splits import cluster_sequences
 from rnafold.errors import InputError
+from rnafold.features.build import padded_length
 from rnafold.files.atomic import write_text
 from rnafold.structure import Target
 
-# The unit of padded lengths; features.batch, behind the torch door, has the same (a test compares them).
-LENGTH_MULTIPLE = 8
 # Epochs that are dealt in full to count micro batches; further ones are like them.
 SIMULATED_EPOCHS = 4
 
@@ -39,7 +38,7 @@ class TrainingLoad:
     @property
     def longest(self) -> int:
         """The longest cropped length, padded."""
-        return pad(max(self.lengths))
+        return padded_length(max(self.lengths))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +48,6 @@ class EpochWork:
     micro_batches: dict[tuple[int, int], float]
     steps: float
     examples: float
-
-
-def pad(length: int) -> int:
-    """Length rounded up to the unit of padding."""
-    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 def assume_load(config: Config, num_examples: int) -> TrainingLoad:
@@ -154,7 +148,7 @@ def deal_epochs(load: TrainingLoad, config: Config, micro_batch: int, effective_
         steps += len(windows)
         for window in windows:
             for indices in window.micro_batches:
-                counts[(pad(max(load.lengths[k] for k in indices)), len(indices))] += 1
+                counts[(padded_length(max(load.lengths[k] for k in indices)), len(indices))] += 1
                 examples += len(indices)
     return EpochWork(
         micro_batches={key: count / epochs for key, count in sorted(counts.items())},
