@@ -96,6 +96,7 @@ def test_training_starts_never_come_from_the_chains_own_group_or_future(
     original = build_candidates
 
     def spy(task: ModellingTask, **options: Any) -> list[Candidate]:
+        assert task.gate is not None
         library = task.sources.library
         dates = [library.chain_date(int(k)) for k in np.flatnonzero(library.allowed(task.gate))]
         seen.append((task.target, task.gate, dates))

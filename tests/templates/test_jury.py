@@ -10,7 +10,7 @@ from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.prediction.slots import pick_five
-from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds
+from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds, Origin
 from rnafold.templates.jury import (
     JURY_NAMES,
     NO_LOOP_MISFIT,
@@ -26,7 +26,7 @@ LIKENESS = np.array([[1.0, 0.4, 0.3, 0.2], [0.4, 1.0, 0.5, 0.1], [0.3, 0.5, 1.0,
 HAIRPIN = "GGGAAACCCAAAGGGAAACCC"
 
 
-def _candidate(seed: int, origin: str, confidence: float) -> Candidate:
+def _candidate(seed: int, origin: Origin, confidence: float) -> Candidate:
     coords = assemble(SEQUENCE, rna.parse_dot_bracket(TEXT), seed=seed)
     return Candidate(coords=coords, origin=origin, confidence=confidence, note=f"seed {seed}")
 
