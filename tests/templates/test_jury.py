@@ -158,7 +158,7 @@ def test_a_handful_of_residues_has_features_too(length: int) -> None:
 
 
 @pytest.mark.parametrize("origin", ["template", "assembly"])
-def test_a_single_candidate_has_nobody_to_be_like(origin: str) -> None:
+def test_a_single_candidate_has_nobody_to_be_like(origin: Origin) -> None:
     rows = measure_jury_features([_candidate(0, origin, 0.5)], np.eye(1), make_pairing(TEXT))
     assert np.isfinite(rows).all()
     value = dict(zip(JURY_NAMES, rows[0]))
