@@ -55,7 +55,7 @@ def run_experiments(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise InputError(f"--jobs {arguments.jobs}: expected 1 or more")
     from rnafold.experiments.costs import describe_costs, estimate_costs
-    from rnafold.experiments.runs import Session, run_all
+    from rnafold.experiments.runs import ExperimentCall, run_all
     from rnafold.experiments.spec import index_by_name
     from rnafold.experiments.summary import summarize
     from rnafold.experiments.table import check_record
@@ -71,13 +71,13 @@ def run_experiments(arguments: argparse.Namespace) -> int:
         print(describe_costs(runs, estimate_costs(runs, arguments.data), arguments.max_hours), flush=True)
     failed = stopped = False
     for experiment, runs in plans:
-        session = Session(data=arguments.data, budget=budget, stopped=stopped)
+        call = ExperimentCall(data=arguments.data, budget=budget, stopped=stopped)
         # runs side by side would slow each other down: a speed is measured alone
-        run_all(runs, session, 1 if experiment.measure == "residues_per_second" else arguments.jobs)
-        summary = summarize(experiment, runs, session.failures)
+        run_all(runs, call, 1 if experiment.measure == "residues_per_second" else arguments.jobs)
+        summary = summarize(experiment, runs, call.failures)
         _publish(summary, arguments)
         failed = failed or summary.has_failed
-        stopped = session.stopped
+        stopped = call.stopped
         if stopped:
             log.info("%s: stopped before its end; the same command goes on from here", experiment.name)
     return EXIT_FAILED if failed else EXIT_DONE

@@ -96,7 +96,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from rnafold.data.competition import read_targets
     from rnafold.geometry import superpose, transform
-    from rnafold.report.export import measure_agreement, write_mmcif, write_pdb
+    from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
     from rnafold.submission import read_submission
 
     write, suffix = (write_pdb, "pdb") if arguments.format == "pdb" else (write_mmcif, "cif")
@@ -115,7 +115,7 @@ def _export(arguments: argparse.Namespace) -> int:
             )
         moved = np.stack([transform(points, *superpose(points, models[0])) for points in models])
         remark = "100 X MEAN LDDT AGAINST THE OTHER PREDICTIONS"
-        write(arguments.out / f"{target_id}.{suffix}", target, moved, 100 * measure_agreement(models), remark)
+        write(arguments.out / f"{target_id}.{suffix}", target, moved, 100 * measure_model_agreement(models), remark)
     print(f"{arguments.out}: {len(submission.groups)} files written")
     return 0
 

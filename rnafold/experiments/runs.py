@@ -25,7 +25,7 @@ PREPARATION_MARGIN = 1.5
 
 
 @dataclass(slots=True)
-class Session:
+class ExperimentCall:
     """One call of the command: its time budget, reasons of failed runs by (variant, seed), and whether it must stop."""
 
     data: Path
@@ -39,7 +39,7 @@ class Session:
         return left is None or left * 3600.0 > PREPARATION_MARGIN * preparation_seconds + 2.0
 
 
-def run_all(runs: Sequence[PlannedRun], session: Session, jobs: int = 1) -> None:
+def run_all(runs: Sequence[PlannedRun], call: ExperimentCall, jobs: int = 1) -> None:
     """Does what is left of the runs of one experiment, `jobs` at a time, until all are done or the time is up.
 
     With one job runs happen in this process; otherwise each is a `train` command of its own, with its log beside the
@@ -49,41 +49,41 @@ def run_all(runs: Sequence[PlannedRun], session: Session, jobs: int = 1) -> None
     for run in runs:
         progress = find_progress(run)
         if progress == "not_finite":
-            session.failures[run.variant, run.seed] = NOT_FINITE
+            call.failures[run.variant, run.seed] = NOT_FINITE
         elif progress != "finished":
             todo.append(run)
     if len(todo) < len(runs):
         log.info("%s: %d of %d runs are there already", runs[0].experiment, len(runs) - len(todo), len(runs))
     if jobs == 1:
         for run in todo:
-            _do(run, runs, session, in_process=True)
+            _do(run, runs, call, in_process=True)
         return
     with ThreadPoolExecutor(jobs) as pool:
         # results are asked for, so that an error of a thread is not lost
-        list(pool.map(lambda run: _do(run, runs, session, in_process=False, jobs=jobs), todo))
+        list(pool.map(lambda run: _do(run, runs, call, in_process=False, jobs=jobs), todo))
 
 
-def _do(run: PlannedRun, runs: Sequence[PlannedRun], session: Session, *, in_process: bool, jobs: int = 1) -> None:
+def _do(run: PlannedRun, runs: Sequence[PlannedRun], call: ExperimentCall, *, in_process: bool, jobs: int = 1) -> None:
     preparation = max(read_preparation_seconds(r.folder) for r in runs)
-    if session.stopped or not session.has_time_for(preparation):
-        session.stopped = True
+    if call.stopped or not call.has_time_for(preparation):
+        call.stopped = True
         return
     log.info("%s: %s", run.label, run.folder)
-    reason = train_here(run, session) if in_process else train_apart(run, session, jobs)
+    reason = train_here(run, call) if in_process else train_apart(run, call, jobs)
     if reason:
         log.error("%s failed: %s", run.label, reason)
-        session.failures[run.variant, run.seed] = reason
+        call.failures[run.variant, run.seed] = reason
     elif find_progress(run) != "finished":
-        session.stopped = True
-    log.info("%s", describe_rest(runs, session.failures))
+        call.stopped = True
+    log.info("%s", describe_rest(runs, call.failures))
 
 
-def train_here(run: PlannedRun, session: Session) -> str:
+def train_here(run: PlannedRun, call: ExperimentCall) -> str:
     """Trains in this process; returns why the run failed, "" if it did not. Anything but bad input or want of memory
     is a bug and is raised.
     """
     try:
-        state = train_model(run.config, session.data, run.folder, resume=True, budget=session.budget.rest())
+        state = train_model(run.config, call.data, run.folder, resume=True, budget=call.budget.rest())
         report_finished_run(run.folder)
     except (InputError, RuntimeError, MemoryError) as error:
         return explain(error)
@@ -104,11 +104,11 @@ def explain(error: Exception) -> str:
     raise error
 
 
-def train_apart(run: PlannedRun, session: Session, jobs: int) -> str:
+def train_apart(run: PlannedRun, call: ExperimentCall, jobs: int) -> str:
     """Trains by a `train` command of its own; returns why it failed, "" if it did not."""
     command = [sys.executable, "-m", "rnafold", "train", "--gpu", run.gpu, "--model", run.model, "--resume"]
-    command += ["--data", str(session.data), "--out", str(run.folder)]
-    left = session.budget.hours_left
+    command += ["--data", str(call.data), "--out", str(run.folder)]
+    left = call.budget.hours_left
     if left is not None:
         command += ["--max-hours", f"{left:.6f}"]
     threads = str(max((os.cpu_count() or 1) // jobs, 1))

@@ -47,7 +47,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class MeasuredGain:
     """A variant's gain over the baseline with its 95 % interval (NaN: none can be given) and the verdict."""
 
     gain: float
@@ -81,7 +81,7 @@ def collect(results: Sequence[RunResult], targets: Sequence[str]) -> Series:
     )
 
 
-def judge(gain: float, low: float, high: float, minimum_gain: float) -> Verdict:
+def decide(gain: float, low: float, high: float, minimum_gain: float) -> Verdict:
     """The verdict on a gain with its interval.
 
     yes: at least the minimum, and the whole interval above 0. no: the whole interval below the minimum, so that even a
@@ -94,7 +94,7 @@ def judge(gain: float, low: float, high: float, minimum_gain: float) -> Verdict:
     return "no" if high < minimum_gain - _ROUNDING else "open"
 
 
-def compare(measure: Measure, variant: Series, baseline: Series | None, minimum_gain: float) -> Comparison:
+def measure_gain(measure: Measure, variant: Series, baseline: Series | None, minimum_gain: float) -> MeasuredGain:
     """A variant against the baseline; `baseline` None: against the start structures of its own runs.
 
     Raises:
@@ -112,7 +112,7 @@ def compare(measure: Measure, variant: Series, baseline: Series | None, minimum_
         gain, low, high = estimate(lambda s, t: own(s, t) - other(s, t), *variant.tm.shape)
     if math.isnan(gain):
         raise InputError("no correlation: the expected TM-score is the same for every target")
-    return Comparison(gain=gain, low=low, high=high, verdict=judge(gain, low, high, minimum_gain))
+    return MeasuredGain(gain=gain, low=low, high=high, verdict=decide(gain, low, high, minimum_gain))
 
 
 def _are_equal(variant: Series, baseline: Series) -> bool:

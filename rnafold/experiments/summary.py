@@ -9,7 +9,7 @@ from rnafold import __version__
 from rnafold.errors import InputError
 from rnafold.experiments.results import find_progress, measure_hours, read_result
 from rnafold.experiments.spec import START, Experiment, PlannedRun
-from rnafold.experiments.statistics import Comparison, Series, collect, compare, measure_value
+from rnafold.experiments.statistics import MeasuredGain, Series, collect, measure_gain, measure_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +20,7 @@ class Row:
     is_baseline: bool
     value: float | None
     by_seed: tuple[float, ...]
-    comparison: Comparison | None
+    comparison: MeasuredGain | None
     hours: float
     status: str
 
@@ -97,7 +97,7 @@ def _build_row(
         status = "baseline"
     elif own is not None and (base is not None or experiment.baseline == START):
         try:
-            comparison = compare(experiment.measure, own, base, experiment.minimum_gain)
+            comparison = measure_gain(experiment.measure, own, base, experiment.minimum_gain)
         except InputError as error:
             status = f"failed: {error}"
     elif own is not None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.kaggle.staging import StagedKernel
-from rnafold.planner.quota.ledger import append_record, read_records
+from rnafold.planner.quota.ledger import append_record, read_ledger
 
 # A session is ended by Kaggle itself this long after the hours that the notebook was given.
 TIMEOUT_MARGIN_HOURS: Final = 0.25
@@ -201,8 +201,8 @@ def pull_output(api: Any, kernel: str, folder: Path) -> list[Path]:
 
 def take_over_ledger(source: Path, target: Path) -> int:
     """Adds to a ledger the records of another that it lacks, so that the quota knows of them; returns how many."""
-    known = {json.dumps(record, sort_keys=True) for record in read_records(target)}
-    new = [record for record in read_records(source) if json.dumps(record, sort_keys=True) not in known]
+    known = {json.dumps(record, sort_keys=True) for record in read_ledger(target)}
+    new = [record for record in read_ledger(source) if json.dumps(record, sort_keys=True) not in known]
     for record in new:
         append_record(target, record)
     return len(new)

@@ -55,7 +55,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class PreflightFinding:
     """One thing looked at: a fault stops a session before it costs anything, a warning does not."""
 
     level: Literal["ok", "warning", "fault"]
@@ -72,10 +72,10 @@ class Finding:
 class Report:
     """All findings of one preflight."""
 
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[PreflightFinding] = field(default_factory=list)
 
     @property
-    def faults(self) -> list[Finding]:
+    def faults(self) -> list[PreflightFinding]:
         """The findings that forbid the run."""
         return [finding for finding in self.findings if finding.level == "fault"]
 
@@ -146,104 +146,106 @@ def has_kernels(capability: tuple[int, int], arch_list: Sequence[str]) -> bool:
     return False
 
 
-def check_machine(machine: Machine, name: str, config: GpuConfig, least_disk_gib: float) -> list[Finding]:
+def check_machine(machine: Machine, name: str, config: GpuConfig, least_disk_gib: float) -> list[PreflightFinding]:
     """Findings about a machine that is to run the GPU config `name`."""
     findings = [_check_versions(machine)]
     hardware = config.hardware
     if hardware.device_type == "cuda":
         findings += _check_cards(machine, name, config)
     else:
-        findings.append(Finding(level="ok", about="device", text=f"{hardware.name}, no card needed"))
+        findings.append(PreflightFinding(level="ok", about="device", text=f"{hardware.name}, no card needed"))
     disk = f"{machine.free_disk_gib:.1f} GiB free, {least_disk_gib:.1f} needed"
     level: Literal["ok", "fault"] = "ok" if machine.free_disk_gib >= least_disk_gib else "fault"
-    return [*findings, Finding(level=level, about="disk", text=disk)]
+    return [*findings, PreflightFinding(level=level, about="disk", text=disk)]
 
 
-def _check_versions(machine: Machine) -> Finding:
+def _check_versions(machine: Machine) -> PreflightFinding:
     text = f"Python {machine.python[0]}.{machine.python[1]}, torch {machine.torch}"
     if machine.python < LEAST_PYTHON:
-        return Finding(level="fault", about="versions", text=f"{text}; Python 3.11 or later is needed")
-    return Finding(level="ok", about="versions", text=text)
+        return PreflightFinding(level="fault", about="versions", text=f"{text}; Python 3.11 or later is needed")
+    return PreflightFinding(level="ok", about="versions", text=text)
 
 
-def _check_cards(machine: Machine, name: str, config: GpuConfig) -> list[Finding]:
+def _check_cards(machine: Machine, name: str, config: GpuConfig) -> list[PreflightFinding]:
     hardware = config.hardware
     fits = match_gpu(None, None, None, 0, load_gpus()).name
     if not machine.cards:
         text = (
             f"no CUDA card here, {name} needs {hardware.num_gpus} x {hardware.device_name_patterns[0]}; or use {fits}"
         )
-        return [Finding(level="fault", about="device", text=text)]
+        return [PreflightFinding(level="fault", about="device", text=text)]
     first, count = machine.cards[0], len(machine.cards)
     match = match_gpu(first.name, first.capability, first.total_gib, count, load_gpus())
     findings = []
     if count < hardware.num_gpus:
         text = f"{name} needs {hardware.num_gpus} cards, found {count} x {first.name}; {match.note}"
-        findings.append(Finding(level="fault", about="device", text=text))
+        findings.append(PreflightFinding(level="fault", about="device", text=text))
     elif not match_gpu(first.name, first.capability, first.total_gib, count, {name: config}).is_exact:
         text = f"{name} is for {config.hardware.name}; {match.note}"
-        findings.append(Finding(level="fault", about="device", text=text))
+        findings.append(PreflightFinding(level="fault", about="device", text=text))
     else:
-        findings.append(Finding(level="ok", about="device", text=f"{count} x {first.name}"))
+        findings.append(PreflightFinding(level="ok", about="device", text=f"{count} x {first.name}"))
     for index, card in enumerate(machine.cards[: hardware.num_gpus]):
         findings += _check_card(index, card, machine, hardware)
     return findings
 
 
-def _check_card(index: int, card: Card, machine: Machine, hardware: HardwareConfig) -> list[Finding]:
+def _check_card(index: int, card: Card, machine: Machine, hardware: HardwareConfig) -> list[PreflightFinding]:
     about = f"card {index}"
     capability = f"{card.capability[0]}.{card.capability[1]}"
     findings = []
     expected = None if hardware.capability is None else parse_capability(hardware.capability)
     if expected is not None and card.capability < expected:
         text = f"capability {capability}, the config expects {hardware.capability}"
-        findings.append(Finding(level="fault", about=about, text=text))
+        findings.append(PreflightFinding(level="fault", about=about, text=text))
     if not has_kernels(card.capability, machine.arch_list):
         built = " ".join(machine.arch_list) or "the CPU alone"
         text = f"torch {machine.torch} has no kernels for capability {capability}: it was built for {built}"
-        findings.append(Finding(level="fault", about=about, text=text))
+        findings.append(PreflightFinding(level="fault", about=about, text=text))
     if card.failure:
-        findings.append(Finding(level="fault", about=about, text=f"the first operation failed: {card.failure}"))
+        findings.append(
+            PreflightFinding(level="fault", about=about, text=f"the first operation failed: {card.failure}")
+        )
     elif card.free_gib < LEAST_FREE_SHARE * hardware.memory.total_gib:
         text = f"{card.free_gib:.1f} GiB free of {card.total_gib:.1f}, the config counts on {hardware.memory.total_gib}"
-        findings.append(Finding(level="fault", about=about, text=text))
+        findings.append(PreflightFinding(level="fault", about=about, text=text))
     if not findings:
         text = f"capability {capability}, computes, {card.free_gib:.1f} GiB free"
-        findings.append(Finding(level="ok", about=about, text=text))
+        findings.append(PreflightFinding(level="ok", about=about, text=text))
     return findings
 
 
-def check_packages(distribution: str = DISTRIBUTION) -> list[Finding]:
+def check_packages(distribution: str = DISTRIBUTION) -> list[PreflightFinding]:
     """Whether what the package needs is installed: an absent package is a fault, an older version a warning."""
     try:
         listed = [Requirement(text) for text in metadata.requires(distribution) or []]
     except metadata.PackageNotFoundError:
         text = f"{distribution} is not installed, so its needs are not known; run from a checkout"
-        return [Finding(level="warning", about="packages", text=text)]
+        return [PreflightFinding(level="warning", about="packages", text=text)]
     needs = [need for need in listed if need.marker is None or need.marker.evaluate({"extra": ""})]
     findings = []
     for need in needs:
         try:
             version = metadata.version(need.name)
         except metadata.PackageNotFoundError:
-            findings.append(Finding(level="fault", about="packages", text=f"{need} is not installed"))
+            findings.append(PreflightFinding(level="fault", about="packages", text=f"{need} is not installed"))
             continue
         if not need.specifier.contains(version, prereleases=True):
             text = f"{need.name} {version} is older than tested ({need})"
-            findings.append(Finding(level="warning", about="packages", text=text))
-    return findings or [Finding(level="ok", about="packages", text=f"all {len(needs)} needs are met")]
+            findings.append(PreflightFinding(level="warning", about="packages", text=text))
+    return findings or [PreflightFinding(level="ok", about="packages", text=f"all {len(needs)} needs are met")]
 
 
-def check_training_inputs(root: Path, competition: str = "") -> Finding:
+def check_training_inputs(root: Path, competition: str = "") -> PreflightFinding:
     """Whether training sequences and labels are mounted."""
     try:
         files = find_competition(root, ("train_sequences", "train_labels"), competition)
     except InputError as error:
-        return Finding(level="fault", about="inputs", text=str(error))
-    return Finding(level="ok", about="inputs", text=str(files.train_sequences))
+        return PreflightFinding(level="fault", about="inputs", text=str(error))
+    return PreflightFinding(level="ok", about="inputs", text=str(files.train_sequences))
 
 
-def check_test_inputs(root: Path, competition: str = "") -> Finding:
+def check_test_inputs(root: Path, competition: str = "") -> PreflightFinding:
     """Whether test sequences and sample are mounted, have rows, and name the same targets with the same lengths."""
     try:
         files = find_competition(root, ("test_sequences", "sample_submission"), competition)
@@ -254,9 +256,9 @@ def check_test_inputs(root: Path, competition: str = "") -> Finding:
             raise InputError(f"{files.test_sequences}: no test rows; an empty submission would score nothing")
         match_targets(targets, sample, files.test_sequences, files.sample_submission)
     except InputError as error:
-        return Finding(level="fault", about="inputs", text=str(error))
+        return PreflightFinding(level="fault", about="inputs", text=str(error))
     text = f"{files.test_sequences}: {len(targets)} targets, {len(sample.ids)} residues"
-    return Finding(level="ok", about="inputs", text=text)
+    return PreflightFinding(level="ok", about="inputs", text=text)
 
 
 def run_preflight(

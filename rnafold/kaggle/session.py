@@ -274,7 +274,7 @@ def _describe_session(seconds: float) -> dict[str, Any]:
     }
 
 
-def check_run(working: Path) -> str:
+def check_training(working: Path) -> str:
     """One line about a run whose metrics have neither gap nor repeat and whose weights and checkpoint are there.
 
     Raises:

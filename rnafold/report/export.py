@@ -86,7 +86,7 @@ def write_mmcif(
     write_text(path, "".join(f"{line}\n" for line in _build_cif(models, remark)))
 
 
-def measure_agreement(models: FloatArray) -> FloatArray:
+def measure_model_agreement(models: FloatArray) -> FloatArray:
     """(M, L) how far each residue's surroundings agree with the other models, 0 to 1: the mean lDDT against them.
 
     Where several predictions of one target stand and no reference, this is what can be said about local trust: a

@@ -19,7 +19,7 @@ from rnafold.report.curves import (
     draw_validation,
     format_number,
 )
-from rnafold.report.structures import Quality, TargetResult
+from rnafold.report.structures import StructureQuality, TargetResult
 from rnafold.scoring.scorecard import average_scores, bootstrap_interval
 
 Section = tuple[str, list[Figure]]
@@ -35,7 +35,7 @@ def format_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def measure_hours(run: RunRecord) -> float | None:
+def read_hours(run: RunRecord) -> float | None:
     """Hours that the run took until its last record, resumed parts included; None without a record."""
     seconds = read_curve(run.train, "elapsed_seconds")[1]
     return float(seconds.max()) / 3600 if len(seconds) else None
@@ -53,7 +53,7 @@ def write_header(run: RunRecord, results: Sequence[TargetResult]) -> str:
     if len(steps):
         best = int(np.argmax(validation))
         cards.append(("validation TM-score", f"{validation[best]:.3f}", f"best, at step {int(steps[best]):,}"))
-    hours = measure_hours(run)
+    hours = read_hours(run)
     if run.train and hours is not None:
         epoch = read_number(run.train[-1].get("epoch"))
         note = f"{int(run.train[-1]['step']):,} steps" + ("" if epoch is None else f", {epoch:.4g} epochs")
@@ -136,7 +136,7 @@ def write_machine(run: RunRecord) -> Section:
 
 def write_plan(run: RunRecord) -> str:
     """Plan against actual hours and memory."""
-    actual = measure_hours(run)
+    actual = read_hours(run)
     memory = read_curve(run.train, "peak_memory_gib")[1]
     planned_gib = read_number(look_up(run.plan, "memory", "peak_gib"))
     expected = read_number(look_up(run.plan, "hours", "expected"))
@@ -208,7 +208,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:+.0f} %".replace("-", "−")
 
 
-def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality], drawn: Sequence[str]) -> Section:
+def write_targets(
+    results: Sequence[TargetResult], qualities: Sequence[StructureQuality], drawn: Sequence[str]
+) -> Section:
     """Chart and table of the scored targets; those in `drawn` get a button that shows them in 3D."""
     scores = [result.score for result in results]
     best, worst = max(scores, key=lambda s: s.best), min(scores, key=lambda s: s.best)
@@ -241,7 +243,7 @@ def write_targets(results: Sequence[TargetResult], qualities: Sequence[Quality],
     return write_section("targets", heading, write_grid([figure], "full") + table), [figure]
 
 
-def _write_target_row(result: TargetResult, quality: Quality, num: int, drawn: bool) -> str:
+def _write_target_row(result: TargetResult, quality: StructureQuality, num: int, drawn: bool) -> str:
     score, name = result.score, escape(result.score.target_id)
     cells = [f'<button type="button" class="show" data-target="{name}">{name}</button>' if drawn else name]
     values: list[tuple[float, str]] = [

@@ -58,7 +58,7 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
+class StructureQuality:
     """The best prediction of a target by further measures; Å, fractions and counts."""
 
     lddt: float
@@ -154,12 +154,12 @@ def _list_orders(points: FloatArray, result: TargetResult) -> list[IntArray]:
     return [order for _, order in map_copies(points, result.reference, result.chains)[:_NUM_MAPPINGS]]
 
 
-def measure_quality(result: TargetResult) -> Quality:
+def measure_quality(result: TargetResult) -> StructureQuality:
     """Further measures of the target's best prediction."""
     points = result.predictions[result.best_index]
     order = _list_orders(points, result)[0]
     violations = count_violations(points, result.chains)
-    return Quality(
+    return StructureQuality(
         lddt=measure_lddt(points[order], result.reference),
         rmsd=measure_superposed_rmsd(points[order], result.reference),
         bonds=violations.bonds,
@@ -167,7 +167,7 @@ def measure_quality(result: TargetResult) -> Quality:
     )
 
 
-def find_contacts(points: FloatArray, chains: Sequence[Chain]) -> BoolArray:
+def find_contact_map(points: FloatArray, chains: Sequence[Chain]) -> BoolArray:
     """(L, L) True, i < j, where two C1' atoms lie within 12 Å and are not near neighbours of one chain (< 3 apart)."""
     length = len(points)
     chain_of = np.zeros(length, dtype=np.int64)
@@ -186,7 +186,7 @@ def find_contacts(points: FloatArray, chains: Sequence[Chain]) -> BoolArray:
     return contacts
 
 
-def build_view(result: TargetResult, quality: Quality, mode: Mode = "exact") -> dict[str, Any]:
+def build_view(result: TargetResult, quality: StructureQuality, mode: Mode = "exact") -> dict[str, Any]:
     """What the page draws of a target, as JSON: coordinates and errors in tenths of an Å, turned to the widest side."""
     overlay = superpose_result(result, mode)
     reference = result.reference.c1
@@ -284,7 +284,7 @@ def _build_map(reference: FloatArray, prediction: FloatArray, chains: Sequence[C
     of residues that the reference does not resolve are left out: nothing can be said about them.
     """
     known = structure_from_points(reference).residue_mask
-    true, found = find_contacts(reference, chains), find_contacts(prediction, chains)
+    true, found = find_contact_map(reference, chains), find_contact_map(prediction, chains)
     found &= known[:, None] & known
     both = true & found
     size = -(-len(reference) // _MAX_CELLS)

@@ -15,15 +15,15 @@ from rnafold.data.demo import write_demo_data
 from rnafold.errors import ConfigError, InputError
 from rnafold.experiments import runs as runs_module
 from rnafold.experiments.results import RunResult, find_progress
-from rnafold.experiments.runs import NOT_FINITE, Session, run_all, train_apart
+from rnafold.experiments.runs import NOT_FINITE, ExperimentCall, run_all, train_apart
 from rnafold.experiments.spec import plan_runs, read_experiment
 from rnafold.experiments.statistics import (
     Series,
     collect,
-    compare,
+    decide,
     estimate,
     estimate_paired,
-    judge,
+    measure_gain,
     measure_value,
     weigh_correlation,
 )
@@ -166,7 +166,7 @@ def test_a_judge_without_anything_to_judge_by_is_refused(tmp_path: Path) -> None
     ],
 )
 def test_a_verdict_needs_both_the_minimum_and_the_interval(gain: float, low: float, high: float, verdict: str) -> None:
-    assert judge(gain, low, high, 0.01) == verdict
+    assert decide(gain, low, high, 0.01) == verdict
 
 
 def make_series(tm: list[list[float]], expected: list[list[float]] | None = None, start: float = 0.2) -> Series:
@@ -184,13 +184,13 @@ def test_gains_are_paired_means_over_seeds_and_targets() -> None:
     base = make_series([[0.1, 0.5, 0.3], [0.3, 0.5, 0.3]])
     better = make_series([[0.2, 0.6, 0.4], [0.4, 0.6, 0.4]])
     # 0.1 more on every target with every seed: whatever is drawn, the mean difference is 0.1
-    found = compare("tm_score", better, base, 0.05)
+    found = measure_gain("tm_score", better, base, 0.05)
     assert (found.gain, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
     assert found.verdict == "yes"
     # the starts have 0.2: mean 1/3 of the baseline is 0.1333 above, and against the start that is the gain
-    assert compare("gain_over_start", base, None, 0.0).gain == pytest.approx(2.0 / 6 - 0.2)
+    assert measure_gain("gain_over_start", base, None, 0.0).gain == pytest.approx(2.0 / 6 - 0.2)
     assert measure_value("gain_over_start", base) == pytest.approx(2.0 / 6 - 0.2)
-    assert compare("tm_score", base, better, 0.05).verdict == "no"
+    assert measure_gain("tm_score", base, better, 0.05).verdict == "no"
 
 
 def test_the_interval_draws_seeds_as_well_as_targets() -> None:
@@ -215,7 +215,7 @@ def test_the_correlation_under_weights_is_pearsons() -> None:
     drawn = np.corrcoef(x[0, [0, 0, 1, 2]], y[0, [0, 0, 1, 2]])[0, 1]
     assert weigh_correlation(x, y, np.ones((1, 1)), weights)[0] == pytest.approx(drawn)
     with pytest.raises(InputError, match="same for every target"):
-        compare("expected_tm_r", make_series([[0.1, 0.5]]), None, 0.0)
+        measure_gain("expected_tm_r", make_series([[0.1, 0.5]]), None, 0.0)
 
 
 def test_a_judge_is_measured_against_the_starts_confidence() -> None:
@@ -223,7 +223,7 @@ def test_a_judge_is_measured_against_the_starts_confidence() -> None:
     # the head knows (r = 1); the confidence is the mirror of what is reached
     perfect = make_series([reached], [reached])
     mirrored = np.corrcoef(reached, reached[::-1])[0, 1]
-    assert compare("expected_tm_r", perfect, None, 0.05).gain == pytest.approx(1.0 - mirrored)
+    assert measure_gain("expected_tm_r", perfect, None, 0.05).gain == pytest.approx(1.0 - mirrored)
 
 
 def test_a_speed_is_a_share_with_students_interval_over_seeds() -> None:
@@ -236,7 +236,7 @@ def test_a_speed_is_a_share_with_students_interval_over_seeds() -> None:
 def test_settings_without_effect_are_no_finding() -> None:
     base = make_series([[0.1, 0.5]])
     with pytest.raises(InputError, match="no effect"):
-        compare("tm_score", base, make_series([[0.1, 0.5]]), 0.01)
+        measure_gain("tm_score", base, make_series([[0.1, 0.5]]), 0.01)
 
 
 def test_runs_with_other_targets_are_not_compared() -> None:
@@ -294,10 +294,10 @@ def test_a_half_done_run_goes_on_and_a_stopped_experiment_says_so(trained: Path,
     shutil.copytree(trained / "out", tmp_path / "out")
     shutil.rmtree(tmp_path / "out" / "tiny" / "noisy-seed1")
     runs = plan_runs(experiment, "cpu", tmp_path / "out")
-    session = Session(data=trained / "data", budget=StepBudget(1))
+    session = ExperimentCall(data=trained / "data", budget=StepBudget(1))
     run_all(runs, session)
     assert session.stopped and find_progress(runs[3]) == "partial"
-    session = Session(data=trained / "data", budget=TimeBudget(None))
+    session = ExperimentCall(data=trained / "data", budget=TimeBudget(None))
     run_all(runs, session)
     assert not session.stopped and [find_progress(r) for r in runs] == ["finished"] * 4
     whole, parts = (
@@ -373,7 +373,7 @@ def test_a_run_that_was_not_finite_is_failed_and_not_tried_again(trained: Path, 
     state = checkpoints.state(newest)
     checkpoints.write_state(checkpoints.at(newest), {**state, "train": {**state["train"], "finished": "not_finite"}})
     runs = plan_runs(read_experiment(trained / "tiny.yaml"), "cpu", tmp_path / "out")
-    session = Session(data=trained / "data", budget=TimeBudget(None))
+    session = ExperimentCall(data=trained / "data", budget=TimeBudget(None))
     run_all(runs, session)
     assert session.failures == {("noisy", 0): NOT_FINITE}
 
@@ -407,7 +407,7 @@ def test_a_process_that_ends_badly_says_why(
 
     monkeypatch.setattr("subprocess.run", run)
     planned = plan_runs(read_experiment(trained / "tiny.yaml"), "cpu", tmp_path)[0]
-    found = train_apart(planned, Session(data=trained / "data", budget=TimeBudget(1.0)), 2)
+    found = train_apart(planned, ExperimentCall(data=trained / "data", budget=TimeBudget(1.0)), 2)
     assert found == reason if code in (0, 2) else found.startswith(reason)
 
 

@@ -10,7 +10,7 @@ from rnafold.config.hardware import load_gpu
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.kaggle import preflight
-from rnafold.kaggle.preflight import Card, Finding, Machine, Report
+from rnafold.kaggle.preflight import Card, Machine, PreflightFinding, Report
 
 T4 = Card(name="Tesla T4", capability=(7, 5), total_gib=14.56, free_gib=14.4)
 ARCHS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
@@ -137,7 +137,7 @@ def test_a_sample_with_other_ids_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_all_faults_are_told_at_once() -> None:
-    faults = [Finding(level="fault", about=about, text="broken") for about in ("disk", "card 0")]
+    faults = [PreflightFinding(level="fault", about=about, text="broken") for about in ("disk", "card 0")]
     with pytest.raises(InputError, match="disk: broken; card 0: broken"):
         Report(findings=faults).require_no_faults()
 

@@ -19,7 +19,7 @@ from rnafold.data.demo import write_demo_data
 from rnafold.data.files import CompetitionFiles
 from rnafold.errors import InputError
 from rnafold.kaggle import session as sessions
-from rnafold.kaggle.session import PredictSession, TrainSession, check_run, choose_workers, run_predict, run_until
+from rnafold.kaggle.session import PredictSession, TrainSession, check_training, choose_workers, run_predict, run_until
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.prediction import shards
 from rnafold.prediction.shards import ShardOutcome, Worker
@@ -278,7 +278,7 @@ def write_run(working: Path, steps: list[int], saved: int) -> None:
 def test_a_run_without_gap_or_repeat_passes_its_check(tmp_path: Path) -> None:
     # 5, 10, then a session that stopped at 12, the next one's 15 and 20
     write_run(tmp_path, [5, 10, 12, 15, 20], 20)
-    assert "up to step 20" in check_run(tmp_path)
+    assert "up to step 20" in check_training(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -295,4 +295,4 @@ def test_a_run_without_gap_or_repeat_passes_its_check(tmp_path: Path) -> None:
 def test_a_run_with_a_flaw_is_named(tmp_path: Path, steps: list[int], saved: int, expected: str) -> None:
     write_run(tmp_path, steps, saved)
     with pytest.raises(InputError, match=expected):
-        check_run(tmp_path)
+        check_training(tmp_path)

@@ -3,10 +3,8 @@
 import dataclasses
 import datetime
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -341,20 +339,14 @@ def test_plan_exits_with_1_when_it_does_not_fit(
     assert json.loads(capsys.readouterr().out)["suggestion"].startswith("--set train.micro_batch=")
 
 
-def test_a_cached_plan_needs_no_torch_and_less_than_a_second(tmp_path: Path, store: TraceStore) -> None:
+def test_a_cached_plan_needs_no_torch(tmp_path: Path, store: TraceStore) -> None:
     config = config_of("t4")
     store.request([trace_key(config, n) for n in (16, 64)])
     store.wait()
     arguments = ["plan", "--gpu", "t4", "--model", "minimal", "--offline", "--cache", str(store.folder), "--set", *TINY]
     code = f"import sys; from rnafold.cli.main import main; main({arguments!r}); sys.exit(int('torch' in sys.modules))"
-    began = os.times()
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False, env={**os.environ}
-    )
-    spent = os.times()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    # processor seconds, so that a busy machine does not fail the test
-    assert spent.children_user - began.children_user + spent.children_system - began.children_system < 1.5
 
 
 def demo_config(folder: Path, *more: str) -> Config:
@@ -391,10 +383,9 @@ def test_what_cannot_fit_is_refused_before_any_data_are_read(tmp_path: Path, mon
     monkeypatch.setattr(RunGuard, "is_trial", False)
     monkeypatch.setattr("rnafold.training.guard.bound_gib", lambda config: 99.0)
     monkeypatch.setattr("rnafold.training.guard.suggest_change", lambda *_: "--model smaller")
-    began = time.monotonic()
     with pytest.raises(InputError, match=r"nearest change that fits: --model smaller; --force starts it all the same"):
         train_model(config, tmp_path / "no such data", tmp_path / "run")
-    assert time.monotonic() - began < 60 and not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
     # forced, it goes on to the data
     with pytest.raises(InputError, match="no such data"):
         train_model(config, tmp_path / "no such data", tmp_path / "run", force=True)

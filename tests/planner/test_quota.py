@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rnafold.cli.main import main
 from rnafold.errors import ConfigError, InputError
-from rnafold.planner.quota.ledger import LedgerSession, Session, append_record, read_records, read_sessions
+from rnafold.planner.quota.ledger import LedgerSession, Session, append_record, read_ledger, read_sessions
 from rnafold.planner.quota.rules import (
     QuotaState,
     count_runs,
@@ -294,9 +294,9 @@ def test_a_line_cut_off_by_a_kill_spoils_neither_the_past_nor_the_future(tmp_pat
     whole = path.read_bytes()
     for cut in range(1, len(whole.splitlines()[-1])):
         path.write_bytes(whole[:-cut])
-        known = len(read_records(path))
+        known = len(read_ledger(path))
         append_record(path, {"session": "two", "event": "start", "time": SATURDAY.isoformat(), "hours": 0.0})
-        assert len(read_records(path)) == known + 1
+        assert len(read_ledger(path)) == known + 1
         assert read_sessions(path)[-1].session_id == "two"
 
 
@@ -316,7 +316,7 @@ def test_a_process_killed_while_writing_leaves_a_readable_ledger(tmp_path: Path)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    before = len(read_records(path))
+    before = len(read_ledger(path))
     LedgerSession(path, "next", "t4", counts=True)
     assert before >= 2
     assert {s.run for s in read_sessions(path)} == {"run", "next"}

@@ -10,7 +10,7 @@ from rnafold.cli.main import main
 from rnafold.config.hardware import load_gpus
 from rnafold.config.strict_yaml import list_names
 from rnafold.errors import ConfigError
-from rnafold.planner.workloads.formulas import evaluate
+from rnafold.planner.workloads.formulas import compute_formula
 from rnafold.planner.workloads.plan import evaluate_workload, gpu_facts, load_workload, plan_workload, read_settings
 
 GPUS = load_gpus()
@@ -237,7 +237,7 @@ def test_settings_that_make_no_sense_are_refused(setting: str, message: str) -> 
     ],
 )
 def test_arithmetic(text: str, value: float) -> None:
-    assert evaluate(text, {"a": 2.0, "b": 7.0}) == pytest.approx(value)
+    assert compute_formula(text, {"a": 2.0, "b": 7.0}) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_arithmetic(text: str, value: float) -> None:
 )
 def test_anything_but_arithmetic_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
-        evaluate(text, {"a": 2.0, "b": 7.0})
+        compute_formula(text, {"a": 2.0, "b": 7.0})
 
 
 @pytest.mark.parametrize(
@@ -278,14 +278,14 @@ def test_anything_but_arithmetic_is_refused(text: str) -> None:
 )
 def test_what_has_no_finite_value_is_refused_in_one_line(text: str) -> None:
     with pytest.raises(ConfigError) as error:
-        evaluate(text, {}, "formula x")
+        compute_formula(text, {}, "formula x")
     assert "\n" not in str(error.value) and str(error.value).startswith("formula x")
 
 
 @given(st.text(max_size=60))
 def test_no_text_does_more_than_fail(text: str) -> None:
     try:
-        value = evaluate(text, {"a": 1.0})
+        value = compute_formula(text, {"a": 1.0})
     except ConfigError:
         return
     assert isinstance(value, (float, bool))

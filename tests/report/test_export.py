@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rnafold.data.mmcif import read_structure_file
 from rnafold.errors import InputError
-from rnafold.report.export import measure_agreement, write_mmcif, write_pdb
+from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
 from rnafold.structure import Chain, Target, whole_chain
 
 WRITERS = {"pdb": (write_pdb, "pdb"), "mmcif": (write_mmcif, "cif")}
@@ -152,7 +152,7 @@ def test_coordinates_of_another_length_are_refused(tmp_path: Path, write: Callab
 def test_agreement_is_one_where_models_are_the_same_up_to_a_move() -> None:
     first = np.cumsum(np.full((1, 12, 3), 3.0), axis=1)
     moved = first @ np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).T + 7.0
-    np.testing.assert_allclose(measure_agreement(np.concatenate([first, moved])), 1.0)
+    np.testing.assert_allclose(measure_model_agreement(np.concatenate([first, moved])), 1.0)
 
 
 def test_agreement_counts_the_distances_kept() -> None:
@@ -164,9 +164,9 @@ def test_agreement_counts_the_distances_kept() -> None:
     # middle, seen from the first model: neighbours 0 (kept in 4 of 4) and 2 (3 Å off: only within 4 Å, 1 of 4) -> 5/8;
     # as measured on the neighbours of the second model (10 and 13 Å: the same two) also 5/8
     # last: one neighbour, 1 of 4
-    agreement = measure_agreement(np.stack([line, other]))
+    agreement = measure_model_agreement(np.stack([line, other]))
     np.testing.assert_allclose(agreement, [[1, 5 / 8, 1 / 4], [1, 5 / 8, 1 / 4]])
 
 
 def test_a_single_model_agrees_with_itself() -> None:
-    assert measure_agreement(build_points(1, 5)).tolist() == [[1.0] * 5]
+    assert measure_model_agreement(build_points(1, 5)).tolist() == [[1.0] * 5]

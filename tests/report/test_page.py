@@ -24,7 +24,7 @@ from rnafold.report.structures import (
     build_view,
     choose_targets,
     collect_results,
-    find_contacts,
+    find_contact_map,
     measure_quality,
     superpose_result,
 )
@@ -394,10 +394,10 @@ def test_copies_are_superposed_in_each_others_places() -> None:
 def test_contacts_are_pairs_within_12_angstrom_that_are_no_neighbours() -> None:
     # residues every 5 Å on a line: i, i+1 at 5 and i, i+2 at 10 are neighbours, i, i+3 at 15 Å too far
     line = np.arange(6)[:, None] * np.array([5.0, 0, 0])
-    assert not find_contacts(line, whole_chain(6)).any()
+    assert not find_contact_map(line, whole_chain(6)).any()
     # with a chain break between 2 and 3, residues of different chains count from a separation of 1: 2-3, 2-4, 1-3
     chains = (Chain(chain_id="A", copy=1, start=0, stop=3), Chain(chain_id="B", copy=1, start=3, stop=6))
-    assert np.argwhere(find_contacts(line, chains)).tolist() == [[1, 3], [2, 3], [2, 4]]
+    assert np.argwhere(find_contact_map(line, chains)).tolist() == [[1, 3], [2, 3], [2, 4]]
 
 
 def test_a_target_of_4640_residues_stays_small() -> None:

@@ -1,4 +1,4 @@
-"""Traces steps in a process of its own: `python -m rnafold.planner.worker FOLDER` reads keys as JSON lines.
+"""Traces steps in a process of its own: `python -m rnafold.planner.memory.worker FOLDER` reads keys as JSON lines.
 
 CUDA's autocast rules are process-global, so CPU traces come first and the rules are put in before the first CUDA one.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from rnafold.planner.memory.records import TraceKey
 
 
-def main(folder: Path, lines: list[str]) -> None:
+def trace_all(folder: Path, lines: list[str]) -> None:
     """Traces every key of `lines` and leaves the results in `folder`."""
     from rnafold.planner.memory.autocast import install_cuda_policy
     from rnafold.planner.memory.trace import record
@@ -25,4 +25,4 @@ def main(folder: Path, lines: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), [line for line in sys.stdin.read().splitlines() if line])
+    trace_all(Path(sys.argv[1]), [line for line in sys.stdin.read().splitlines() if line])

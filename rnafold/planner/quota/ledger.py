@@ -60,7 +60,7 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         os.close(descriptor)
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_ledger(path: Path) -> list[dict[str, Any]]:
     """All complete records; lines that are no JSON object are left out."""
     if not path.is_file():
         return []
@@ -78,7 +78,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 def read_sessions(path: Path) -> list[Session]:
     """The sessions of a ledger in order of their start."""
     by_id: dict[str, dict[str, Any]] = {}
-    for record in read_records(path):
+    for record in read_ledger(path):
         merged = by_id.setdefault(record["session"], {"hours": 0.0, "first": record["time"], "ended": False})
         merged.update({k: v for k, v in record.items() if k != "hours" and v is not None})
         merged["hours"] = max(merged["hours"], float(record["hours"]))

@@ -29,7 +29,7 @@ MOST_CHARACTERS = 300
 MOST_EXPONENT = 64
 
 
-def evaluate(text: str, names: Mapping[str, Value], place: str = "formula") -> Value:
+def compute_formula(text: str, names: Mapping[str, Value], place: str = "formula") -> Value:
     """The value of a formula.
 
     Args:

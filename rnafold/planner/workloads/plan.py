@@ -8,7 +8,7 @@ from rnafold.config.building import build
 from rnafold.config.hardware import GpuConfig
 from rnafold.config.strict_yaml import load_named, parse_yaml
 from rnafold.errors import ConfigError
-from rnafold.planner.workloads.formulas import Value, evaluate
+from rnafold.planner.workloads.formulas import Value, compute_formula
 
 GB_PER_GIB = 1.073741824
 # Facts about a card that formulas may use; those without a card take the values of this one.
@@ -159,7 +159,7 @@ def evaluate_workload(
         names.update(config.choices[choice][word])
     values = {}
     for name, formula in config.formulas.items():
-        names[name] = float(evaluate(formula, names, f"formula {name}"))
+        names[name] = float(compute_formula(formula, names, f"formula {name}"))
         values[name] = float(names[name])
     return values
 
