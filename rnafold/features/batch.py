@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnafold.features.build import NUM_OTHERS, NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example, padded_length
+from rnafold.features.build import NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example, padded_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -27,8 +27,9 @@ class Batch:
         covariation: (B, L, L) float32 in 0-1, zeros without an alignment.
         samples: (B, NUM_SAMPLES, L) int64, partners in sampled secondary structures, -1 = none.
         start: (B, L, A, 3) float32, Å: the candidate that the network refines, centred.
-        others: (B, NUM_OTHERS, L, 3) float32, Å: further candidates, centred; zeros where there are fewer.
-        other_confidence: (B, NUM_OTHERS, 2) float32, expected TM-scores: column 0 of templates, 1 of others.
+        others: (B, K, L, 3) float32, Å: further candidates, as many as any target shows (at most NUM_OTHERS, maybe
+            none), centred; zeros where there are fewer.
+        other_confidence: (B, K, 2) float32, expected TM-scores: column 0 of templates, 1 of others.
         coords: (B, L, A, 3) float32, Å: the reference, zeros where unresolved.
         coord_mask: (B, L, A) bool, True = resolved.
         partner: (B, L) int64, the residue it pairs with in the reference or the predicted pairing, -1 = none.
@@ -75,6 +76,7 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
     """Pads examples to one length (the longest's, rounded up to a multiple of 8, unless given) and stacks them."""
     size = padded_length(max(e.length for e in examples)) if length is None else length
     num, atoms = len(examples), examples[0].start.shape[1]
+    shown = max(len(e.others) for e in examples)
     arrays: dict[str, np.ndarray] = {
         "tokens": np.zeros((num, size), np.int64),
         "mask": np.zeros((num, size), np.bool_),
@@ -85,8 +87,8 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
         "covariation": np.zeros((num, size, size), np.float32),
         "samples": np.full((num, NUM_SAMPLES, size), -1, np.int64),
         "start": np.zeros((num, size, atoms, 3), np.float32),
-        "others": np.zeros((num, NUM_OTHERS, size, 3), np.float32),
-        "other_confidence": np.zeros((num, NUM_OTHERS, 2), np.float32),
+        "others": np.zeros((num, shown, size, 3), np.float32),
+        "other_confidence": np.zeros((num, shown, 2), np.float32),
         "coords": np.zeros((num, size, atoms, 3), np.float32),
         "coord_mask": np.zeros((num, size, atoms), np.bool_),
         "partner": np.full((num, size), -1, np.int64),

@@ -56,7 +56,7 @@ class Relaxation(nn.Module):
         shift = SHIFT_STEP * scale * self.shift(self.norm_single(single)).float()
         with torch.autocast(coords.device.type, enabled=False):
             raw = raw + raw.transpose(1, 2)
-            distances = (layers.measure_distances(coords) + DISTANCE_STEP * scale * raw[..., 0]).clamp_min(2.0)
+            distances = (layers.measure_distances(coords, coords) + DISTANCE_STEP * scale * raw[..., 0]).clamp_min(2.0)
             near = torch.sigmoid((FARTHEST_PULL - 2.0 - distances) / 2.0)
             real = mask[:, :, None] & mask[:, None, :]
             weights = torch.where(real, near * F.softplus(raw[..., 1]), torch.zeros_like(distances))
@@ -73,7 +73,7 @@ class Relaxation(nn.Module):
 
 def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
     """(B, L, 3) sum over j of weights x (place at the wanted distance from j, minus the present place), in Å."""
-    pull = weights * (distances / layers.measure_distances(coords) - 1.0)
+    pull = weights * (distances / layers.measure_distances(coords, coords) - 1.0)
     move: Tensor = pull.sum(-1, keepdim=True) * coords - pull @ coords
     return move
 
@@ -114,7 +114,7 @@ def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
 def find_contacts(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Indices (B, L, K) of each residue's nearest but its neighbours in the chain, and which are real (B, L, K)."""
     size = coords.shape[1]
-    distance = layers.measure_distances(coords)
+    distance = layers.measure_distances(coords, coords)
     distance = distance.masked_fill(~(mask[:, :, None] & mask[:, None, :]), 1e6)
     distance = distance + torch.diag_embed(distance.new_full((size,), 1e6))
     bonded = torch.diag_embed(same_chain_step.to(distance.dtype) * 1e6, offset=1)

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnafold import rna
-from rnafold.model import layers
 
 # Centres of the distogram's bins in Å; the last bin holds everything beyond.
 DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
 NEAR = 20.0
 MEASURES = 4
+ROW_CHUNK = 64
 
 
 def tm_scale(resolved: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ def measure_agreement(heads: PairHeads, symmetric: Tensor, structures: tuple[Ten
     scale = tm_scale(mask.sum(1)).clamp_min(1.0)[:, None, None]
     rows: list[list[Tensor]] = [[] for _ in structures]
     size = symmetric.shape[1]
-    for first in range(0, size, layers.ROW_CHUNK):
-        part = slice(first, first + layers.ROW_CHUNK)
+    for first in range(0, size, ROW_CHUNK):
+        part = slice(first, first + ROW_CHUNK)
         logits, pair_logits = heads(symmetric[:, part])
         real = (mask[:, part, None] & mask[:, None, :]).float()
         expected = torch.sigmoid(pair_logits) * real

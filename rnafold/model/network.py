@@ -2,9 +2,9 @@
 transformer. Both give C1' coordinates in Å, a confidence a residue (pLDDT as a fraction) and an expected TM-score.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from rnafold.config.settings import ModelConfig
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
-from rnafold.model import layers
+from rnafold.model import layers, pair_track
 from rnafold.model.coordinates import Relaxation, settle
 from rnafold.model.encoder import Embeddings, MountedEncoder
 from rnafold.model.heads import Judge, PairHeads, measure_agreement
@@ -73,7 +73,7 @@ class PlainNetwork(nn.Module):
             raise ValueError("the plain network does not recycle")
         x = self.norm_in(self.tokens(batch.tokens) + self.chains(batch.chain_index.clamp_max(NUM_CHAIN_ROWS - 1)))
         rotary = layers.rotary_angles(torch.cumsum(batch.mask.long(), 1), self.head_channels)
-        mask = layers.attention_mask(batch.mask, None)
+        mask = batch.mask[:, None, None, :]
         for block in self.blocks:
             x = run_block(block, x, rotary, mask, use_checkpointing=self.use_checkpointing and self.training)
         steps = self.step(self.norm_out(x)).float() * 6.0 * batch.mask[..., None]
@@ -102,7 +102,7 @@ class PairNetwork(nn.Module):
         self.head_channels = width // config.attention_heads
         self.tokens = nn.Embedding(NUM_TOKENS, width)
         self.residue = nn.Linear(NUM_RESIDUE_CHANNELS, width)
-        self.pair_input = layers.PairInput(channels)
+        self.pair_input = pair_track.PairInput(channels)
         self.norm_bias = nn.LayerNorm(channels)
         self.bias = nn.ModuleList(nn.Linear(channels, config.attention_heads, bias=False) for _ in range(config.layers))
         self.blocks = nn.ModuleList(
@@ -110,10 +110,11 @@ class PairNetwork(nn.Module):
             for _ in range(config.layers)
         )
         self.updates = nn.ModuleList(
-            layers.PairUpdate(width, channels, config.attention_heads) for _ in range(config.pair_updates)
+            pair_track.PairUpdate(width, channels, config.attention_heads) for _ in range(config.pair_updates)
         )
-        # updates are spread evenly: after layers n/k, 2n/k, ..
-        self.update_after = [(k + 1) * config.layers // (config.pair_updates + 1) for k in range(config.pair_updates)]
+        # layers from .. to between two updates, which are spread evenly
+        cuts = [k * config.layers // (config.pair_updates + 1) for k in range(config.pair_updates + 2)]
+        self.stages = list(itertools.pairwise(cuts))
         self.relaxation = Relaxation(width, channels, config.relax_steps)
         self.norm_out = nn.LayerNorm(width)
         self.lddt = nn.Linear(width, 1)
@@ -129,50 +130,54 @@ class PairNetwork(nn.Module):
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
         start = batch.start[:, :, 0].float()
-        consensus = layers.measure_consensus(batch.others, batch.other_confidence)
-        known = (batch.pairing, batch.covariation, layers.sampled_pairs(batch.samples))
+        consensus = pair_track.measure_consensus(batch.others, batch.other_confidence)
+        known = (batch.pairing, batch.covariation, pair_track.sampled_pairs(batch.samples))
+        relative = pair_track.relative_position(batch.chain_index, batch.residue_index)
+        projected = self.pair_input.project_known(known, relative, consensus)
         encoded = None if self.encoder is None else self.encoder(batch, self.use_checkpointing)
         coords = start
         self.is_recycling = True
         with torch.no_grad():
             for _ in range(recycles):
-                coords = self.refine(batch, coords, known, consensus, encoded)[2]
+                coords = self.refine(batch, coords, projected, consensus, encoded)[2]
         self.is_recycling = False
-        return self.judge_result(batch, start, *self.refine(batch, coords, known, consensus, encoded))
+        return self.judge_result(batch, start, *self.refine(batch, coords, projected, consensus, encoded))
 
     def refine(
         self,
         batch: Batch,
         coords: Tensor,
-        known: Sequence[Tensor],
-        consensus: Sequence[Any],
+        projected: Tensor,
+        consensus: pair_track.Consensus,
         encoded: Embeddings | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C) and new coords."""
         with torch.autocast(coords.device.type, enabled=False):
             coords = centre(coords, batch.mask)
             frames = layers.build_frames(coords, batch.mask)
-        relative = layers.relative_position(batch.chain_index, batch.residue_index)
-        pair = self.pair_input(known, relative, coords, frames, consensus)
+        pair = self.pair_input(projected, coords, frames, consensus)
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
         if encoded is not None:
             single, pair = single + encoded.single, pair + encoded.pair
         rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
+        key_mask = layers.key_mask(batch.mask)
         recompute = self.use_checkpointing and self.training
-        updates = dict(zip(self.update_after, self.updates))
-        bias_input = self.norm_bias(pair)
-        for index, block in enumerate(self.blocks):
-            if index in updates:
-                update, args = updates[index], (single, pair, batch.mask)
-                single, pair = checkpoint(update, *args, use_reentrant=False) if recompute else update(*args)
-                bias_input = self.norm_bias(pair)
-            mask = layers.attention_mask(batch.mask, self.bias[index](bias_input).permute(0, 3, 1, 2))
-            single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
-        return (
-            single,
-            pair,
-            settle(self.relaxation(single, pair, coords, batch.mask), batch.same_chain_step, batch.mask),
-        )
+        # as many updates as layers: the first comes before all of them
+        biases: Iterable[Tensor] = self._bias_projection(0).read(pair, key_mask) if self.stages[0][1] else ()
+        for stage, (first, stop) in enumerate(self.stages):
+            if stage:
+                update, args = self.updates[stage - 1], (single, pair, key_mask, self._bias_projection(stage))
+                found = checkpoint(update, *args, use_reentrant=False) if recompute else update(*args)
+                single, pair, biases = found
+            for block, mask in zip(self.blocks[first:stop], biases):
+                single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
+        moved = self.relaxation(single, pair, coords, batch.mask)
+        return single, pair, settle(moved, batch.same_chain_step, batch.mask)
+
+    def _bias_projection(self, stage: int) -> pair_track.BiasProjection:
+        """What reads the attention biases of a stage's layers off the pair track."""
+        first, stop = self.stages[stage]
+        return pair_track.BiasProjection(self.norm_bias, list(self.bias[first:stop]))
 
     def judge_result(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
         """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""
