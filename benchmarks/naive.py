@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from rnafold import rna
 from rnafold.config.settings import DataConfig
 from rnafold.data.sampler import plan_epoch
+from rnafold.data.selection import choose_entries
 from rnafold.structure import Entry
-from rnafold.training.run import choose_entries
 
 BATCH, PADDED = 8, 1200
 WIDTH, LAYERS, HEADS, FEED_FORWARD, DROPOUT = 256, 5, 8, 1024, 0.1

@@ -28,11 +28,11 @@ import torch
 
 from rnafold.config.settings import Config, load_config
 from rnafold.data.sampler import plan_epoch
+from rnafold.data.selection import choose_entries
 from rnafold.files.metrics import read_metrics
 from rnafold.planner.memory.records import PHASES, TraceKey
 from rnafold.planner.memory.trace import record
 from rnafold.structure import FloatArray
-from rnafold.training.run import choose_entries
 
 HERE = Path(__file__).resolve().parent
 MODELS = ("base", "plain")
@@ -142,8 +142,16 @@ def run_naive(data: Path, steps: int) -> Speed:
         script = [sys.executable, str(HERE / "naive.py"), "--data", str(data)]
         run([*script, "--steps", str(steps), "--json", str(out)], HERE.parent)
         found = json.loads(out.read_text(encoding="utf-8"))
-    blank = dict.fromkeys(("samples_per_second_inside", "loader_share", "pairs_real_share", "gemm_share"))
-    return Speed(**found, **blank)
+    return Speed(
+        samples_per_second=found["samples_per_second"],
+        samples_per_second_inside=None,
+        residues_per_second=found["residues_per_second"],
+        peak_memory_gib=found["peak_memory_gib"],
+        loader_share=None,
+        pairs_real_share=None,
+        gemm_share=None,
+        samples=int(found["samples"]),
+    )
 
 
 def compare(rows: Mapping[str, Speed]) -> dict[str, float | None]:

@@ -177,7 +177,7 @@ class PairNetwork(nn.Module):
     def _bias_projection(self, stage: int) -> pair_track.BiasProjection:
         """What reads the attention biases of a stage's layers off the pair track."""
         first, stop = self.stages[stage]
-        return pair_track.BiasProjection(self.norm_bias, list(self.bias[first:stop]))
+        return pair_track.BiasProjection(self.norm_bias, self.bias[first:stop])
 
     def judge_result(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
         """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""

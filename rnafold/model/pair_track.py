@@ -194,8 +194,8 @@ class BiasProjection:
         offset: (layers x H,).
     """
 
-    def __init__(self, norm: nn.LayerNorm, projections: Sequence[nn.Linear]) -> None:
-        whole = torch.cat([p.weight for p in projections])
+    def __init__(self, norm: nn.LayerNorm, projections: nn.ModuleList) -> None:
+        whole = torch.cat([projection.get_parameter("weight") for projection in projections])
         self.weight, self.offset = whole * norm.weight, whole @ norm.bias
         self.num_layers = len(projections)
 

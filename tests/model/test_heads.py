@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from rnafold.features.batch import collate
 from rnafold.features.build import choose_others
-from rnafold.model import layers
+from rnafold.model import layers, pair_track
 from rnafold.model.heads import DISTOGRAM_BINS, Judge, distogram_bins, measure_agreement, tm_scale
 from tests.pieces.duplexes import make_duplex
 
@@ -72,10 +72,11 @@ def test_the_consensus_is_the_mean_weighted_by_confidence_of_each_kind() -> None
     others = torch.zeros(1, 3, 2, 3)
     others[0, :, 1, 0] = torch.tensor([10.0, 13.0, 30.0])
     confidence = torch.tensor([[[0.6, 0.0], [0.3, 0.0], [0.0, 0.2]]])
-    basis, (templates, sure), (assemblies, less_sure) = layers.measure_consensus(others, confidence)
-    assert float(templates[0, 0, 1]) == pytest.approx(11.0, abs=1e-2)
-    assert float(assemblies[0, 0, 1]) == pytest.approx(30.0, abs=1e-2)
-    assert float(sure) == pytest.approx(0.6) and float(less_sure) == pytest.approx(0.2)
+    found = pair_track.measure_consensus(others, confidence)
+    assert found.mean is not None and found.basis is not None
+    assert found.mean[0, 0, 1].tolist() == pytest.approx([11.0, 30.0], abs=1e-2)
+    assert found.sure[0].tolist() == pytest.approx([0.6, 0.2])
+    basis = found.basis
     assert basis.shape == (1, 2, 2, 2 * layers.RBF_CENTRES)
     width = (layers.RBF_MAXIMUM - 2.0) / (layers.RBF_CENTRES - 1)
     peak = int(basis[0, 0, 1, layers.RBF_CENTRES :].argmax())
@@ -83,13 +84,52 @@ def test_the_consensus_is_the_mean_weighted_by_confidence_of_each_kind() -> None
 
 
 def test_absent_candidates_say_nothing() -> None:
-    basis, (templates, sure), _ = layers.measure_consensus(torch.randn(1, 4, 5, 3), torch.zeros(1, 4, 2))
-    assert not basis.any() and not templates.any() and not sure.any()
+    blank = pair_track.measure_consensus(torch.randn(1, 4, 5, 3), torch.zeros(1, 4, 2))
+    assert blank.basis is not None and blank.mean is not None
+    assert not blank.basis.any() and not blank.mean.any() and not blank.sure.any()
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["training", "prediction"])
+def test_no_candidate_at_all_is_the_same_as_blank_ones(grad: bool) -> None:
+    torch.manual_seed(0)
+    entry, length = pair_track.PairInput(4), 9
+    coords, frames = 10.0 * torch.randn(2, length, 3), torch.randn(2, length, 3, 3)
+    known = [torch.rand(2, length, length) for _ in range(3)]
+    relative = torch.randint(pair_track.NUM_RELATIVE, (2, length, length))
+    found: list[Tensor] = []
+    for count in (0, 3):
+        consensus = pair_track.measure_consensus(torch.randn(2, count, length, 3), torch.zeros(2, count, 2))
+        assert (consensus.basis is None) == (count == 0)
+        with torch.set_grad_enabled(grad):
+            projected = entry.project_known(known, relative, consensus)
+            found.append(entry(projected, coords, frames, consensus))
+    assert torch.allclose(found[0], found[1], atol=1e-5)
+
+
+def test_the_pair_input_is_the_linear_map_of_all_features() -> None:
+    # written out in one product, in the order of the weights' columns
+    torch.manual_seed(0)
+    entry, length = pair_track.PairInput(4), 9
+    coords, frames = 10.0 * torch.randn(2, length, 3), torch.randn(2, length, 3, 3)
+    pairing, covariation, sampled = known = [torch.rand(2, length, length) for _ in range(3)]
+    relative = torch.randint(pair_track.NUM_RELATIVE, (2, length, length))
+    confidence = torch.tensor([[[0.6, 0.0], [0.0, 0.2]], [[0.0, 0.0], [0.0, 0.3]]])
+    consensus = pair_track.measure_consensus(10.0 * torch.randn(2, 2, length, 3), confidence)
+    assert consensus.mean is not None and consensus.basis is not None
+    distance = layers.measure_distances(coords, coords)
+    off = ((distance[..., None] - consensus.mean) / 10.0).tanh() * (consensus.sure > 0)[:, None, None]
+    sure = consensus.sure[:, None, None].expand(2, length, length, 2)
+    plain = torch.stack([pairing, pairing.clamp_min(1e-4).log() / 10.0, covariation, sampled], -1)
+    geometry = layers.pair_geometry(coords, coords, frames, distance)
+    whole = torch.cat([plain, off, sure, geometry, consensus.basis], -1)
+    expected = entry.features(whole) + entry.relative(relative)
+    found = entry(entry.project_known(known, relative, consensus), coords, frames, consensus)
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_sampled_pairs_are_counted_over_the_samples() -> None:
     samples = torch.tensor([[[2, -1, 0], [-1, 2, 1], [2, -1, 0], [-1, -1, -1]]])
-    found = layers.sampled_pairs(samples)
+    found = pair_track.sampled_pairs(samples)
     # residues 0 and 2 pair in two of four samples, 1 and 2 in one
     assert found[0].tolist() == [[0.0, 0.0, 0.5], [0.0, 0.0, 0.25], [0.5, 0.25, 0.0]]
 
@@ -107,14 +147,43 @@ def test_the_most_confident_of_each_kind_are_seen_beside_a_start() -> None:
 
 def test_rows_worked_on_in_chunks_give_what_all_at_once_gives() -> None:
     torch.manual_seed(0)
-    update = layers.PairUpdate(8, 4, 2)
-    size = layers.ROW_CHUNK + 9
+    update = pair_track.PairUpdate(8, 4, 2)
+    bias = pair_track.BiasProjection(
+        torch.nn.LayerNorm(4), torch.nn.ModuleList(torch.nn.Linear(4, 2, bias=False) for _ in range(3))
+    )
+    size = 101
     single, pair = torch.randn(1, size, 8), torch.randn(1, size, size, 4)
-    mask = torch.ones(1, size, dtype=torch.bool)
-    whole = update(single, pair, mask)
+    key_mask = layers.key_mask(torch.arange(size)[None] < 95)
+    whole, read = update(single, pair, key_mask, bias), bias.read(pair, key_mask)
     with torch.no_grad():
-        chunked = update(single, pair, mask)
-    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, chunked))
+        assert len(pair_track.row_chunks(1, size)) > 1
+        chunked, chunked_read = update(single, pair, key_mask, bias), bias.read(pair, key_mask)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip((*whole, read), (*chunked, chunked_read)))
+
+
+def test_an_update_and_its_biases_are_what_the_layers_say_one_by_one() -> None:
+    # norms with scales and offsets of their own, written out as they were trained
+    torch.manual_seed(0)
+    update, norm = pair_track.PairUpdate(8, 4, 2), torch.nn.LayerNorm(4)
+    heads = torch.nn.ModuleList(torch.nn.Linear(4, 2, bias=False) for _ in range(3))
+    with torch.no_grad():
+        for parameter in (*update.parameters(), *norm.parameters()):
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    single, start = torch.randn(2, 7, 8), torch.randn(2, 7, 7, 4)
+    mask = torch.arange(7)[None] < torch.tensor([[7], [5]])
+    key_mask = layers.key_mask(mask)
+    x = update.norm_single(single)
+    pair = start + update.combine(update.left(x)[:, :, None] * update.right(x)[:, None])
+    pair = pair + update.contract(torch.nn.functional.gelu(update.expand(update.norm_pair(pair))))
+    normed = update.norm_read(pair)
+    weights = update.attend(normed).masked_fill(~mask[:, None, :, None], float("-inf")).softmax(2)
+    read = single + update.read((weights.transpose(2, 3) @ normed).flatten(2))
+    found = update(single, start, key_mask, pair_track.BiasProjection(norm, heads))
+    assert torch.allclose(found[0], read, atol=1e-5) and torch.allclose(found[1], pair, atol=1e-5)
+    # an offset that is the same for all keys changes no attention: compared after the softmax
+    for head, bias in zip(heads, found[2]):
+        expected = head(norm(pair)).permute(0, 3, 1, 2) + key_mask[:, None, None]
+        assert torch.allclose(bias.softmax(-1), expected.softmax(-1), atol=1e-5)
 
 
 def test_a_batch_carries_samples_and_others_through_a_crop() -> None:
@@ -122,4 +191,4 @@ def test_a_batch_carries_samples_and_others_through_a_crop() -> None:
 
     example = make_duplex(12)
     batch = collate([crop_example(example, 4, 12)])
-    assert batch.samples.shape == (1, 4, 16) and batch.others.shape == (1, 8, 16, 3)
+    assert batch.samples.shape == (1, 4, 16) and batch.others.shape == (1, 0, 16, 3)

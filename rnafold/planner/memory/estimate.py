@@ -12,6 +12,7 @@ import numpy as np
 from rnafold.config.hardware import HardwareConfig, parse_capability
 from rnafold.config.machine_use import AttentionKernel, RunConfig
 from rnafold.config.settings import Config
+from rnafold.features.build import NUM_OTHERS
 from rnafold.planner.memory.allocator import reserve
 from rnafold.planner.memory.records import Mode, Trace, TracedKernel, TraceKey, load_trace
 
@@ -68,6 +69,7 @@ def trace_key(config: Config, length: int, mode: Mode = "train") -> TraceKey:
         device="cpu" if on_cpu else "cuda",
         precision=precision if mode == "train" else "fp32",
         attention=trace_kernel(config.hardware, run.attention),
+        candidates=NUM_OTHERS if mode == "predict" or config.data.start == "candidates" else 0,
         gradient_checkpointing=run.gradient_checkpointing and mode == "train",
     )
 

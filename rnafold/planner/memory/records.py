@@ -48,7 +48,7 @@ _SOURCES = (
 class TraceKey:
     """What a trace is of. `precision` is that of autocast; one trace serves fp16 and bf16 on CUDA (same sizes).
 
-    `attention`: "stock" is torch's own choice on the CPU.
+    `attention`: "stock" is torch's own choice on the CPU. `candidates`: shown beside each start.
     """
 
     model: ModelConfig
@@ -58,6 +58,7 @@ class TraceKey:
     device: Device = "cpu"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     attention: TracedKernel = "stock"
+    candidates: int = 0
     gradient_checkpointing: bool = False
 
     def to_json(self) -> str:

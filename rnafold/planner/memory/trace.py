@@ -23,7 +23,7 @@ from torch.utils.flop_counter import flop_registry
 
 from rnafold.config.settings import LossConfig
 from rnafold.features.batch import Batch, collate
-from rnafold.features.build import StartPoint, build_example
+from rnafold.features.build import Others, StartPoint, build_example
 from rnafold.model.encoder import read_encoder_shape, thaw
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network
@@ -168,8 +168,8 @@ def _attend(
         return result
 
 
-def build_batch(length: int) -> Batch:
-    """A batch of one featureless example, by the functions that build the real ones."""
+def build_batch(length: int, candidates: int = 0) -> Batch:
+    """A batch of one featureless example with others beside it, by the functions that build the real ones."""
     target = Target(
         target_id="plan", sequence="A" * length, chains=(Chain(chain_id="A", copy=1, start=0, stop=length),)
     )
@@ -180,14 +180,18 @@ def build_batch(length: int) -> Batch:
         source="plan",
     )
     reference = Structure(coords=np.zeros((length, 1, 3)), mask=np.ones((length, 1), np.bool_))
-    return collate(
-        [build_example(target, pairing, StartPoint(coords=np.zeros((length, 3))), reference=reference)], length=length
+    shown = Others(
+        coords=np.zeros((candidates, length, 3), np.float32),
+        confidence=np.ones(candidates, np.float32),
+        is_template=np.arange(candidates) < candidates // 2,
     )
+    start = StartPoint(coords=np.zeros((length, 3)), others=shown)
+    return collate([build_example(target, pairing, start, reference=reference)], length=length)
 
 
 def record(key: TraceKey) -> Trace:
     """Traces one step or prediction; for CUDA in mixed precision call `autocast.install_cuda_policy()` first."""
-    real = build_batch(key.length)
+    real = build_batch(key.length, key.candidates)
     recorder = Recorder()
     amp = AMP_DTYPES.get(key.precision)
     shape = None if key.model.encoder is None else read_encoder_shape(key.model.encoder)
