@@ -105,7 +105,7 @@ def test_a_hand_made_step_peaks_where_it_should() -> None:
         "output": 50,
         "gradients": 1000,
     }
-    # a later micro batch also holds the gradients of the first (the last output is gone before its own is made)
+    # a later micro batch also holds the gradients of the first (its output is gone)
     later = trace.peak(5, accumulation=2)
     assert later.total_bytes == 3550 and later.parts["gradients"] == 2000
 

@@ -132,24 +132,23 @@ class Trace:
     def timeline(self, accumulation: int) -> npt.NDArray[np.int64]:
         """Events of a micro batch and the update; above one micro batch, of a later one.
 
-        That finds the gradients of the ones before (storage s again as S + s), adds its own to them one by one, and
-        drops the output of the one before when its own is there.
+        That finds the gradients of the ones before (storage s again as S + s) and adds its own to them one by one; the
+        output of the one before is gone.
         """
         events = self.events.astype(np.int64)
         if accumulation <= 1:
             return events
         count = len(self.tags)
         owner = np.abs(events) - 1
-        gradients, outputs = (np.flatnonzero(self.tags == TAGS.index(name)) + 1 for name in ("gradients", "output"))
+        gradients = np.flatnonzero(self.tags == TAGS.index("gradients")) + 1
         fresh = self.tags[owner] == TAGS.index("gradients")
         begin = int(np.argmax(self.event_phases == PHASES.index("forward")))
-        loss = int(np.argmax(self.event_phases == PHASES.index("loss")))
         kept = ~(fresh & (events < 0))
         # a fresh gradient is gone one event after it was made: it was added to the one that is there
         places = np.minimum(np.flatnonzero(fresh & (events > 0)) + 2, len(events))
         freed = -events[fresh & (events > 0)]
-        extra = np.concatenate([gradients + count, outputs + count, -(outputs + count), freed])
-        at = np.concatenate([np.full(len(gradients) + len(outputs), begin), np.full(len(outputs), loss), places])
+        extra = np.concatenate([gradients + count, freed])
+        at = np.concatenate([np.full(len(gradients), begin), places])
         order = np.concatenate([np.flatnonzero(kept) + 0.5, at])
         merged = np.concatenate([events[kept], extra])[np.argsort(order, kind="stable")]
         return np.asarray(merged, dtype=np.int64)
