@@ -77,11 +77,17 @@ def structure_from_points(points: FloatArray) -> Structure:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
-    """A target with its known conformations (1 to 40): a training, validation or library entry."""
+    """A target with its known conformations (1 to 40): a training, validation or library entry.
+
+    `group` is its sequence group. `source` names the structure that it is a chain of, where that is not told by the id:
+    chains of one source share a coordinate frame; `code` is the source's PDB code, blank where nobody states one.
+    """
 
     target: Target
     references: tuple[Structure, ...]
     group: str = ""
+    source: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

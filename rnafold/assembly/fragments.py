@@ -47,10 +47,14 @@ class RingTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FragmentChain:
-    """One chain that fragments are cut from: tokens (L,), coords (L, 3) NaN where unresolved, partner (L,)."""
+    """One chain that fragments are cut from: tokens (L,), coords (L, 3) NaN where unresolved, partner (L,).
+
+    `released` is datetime.date.max where nobody knows it; `codes` are the names by which a target is known to be it.
+    """
 
     chain_id: str
     group: str
+    codes: frozenset[str]
     released: datetime.date
     tokens: IntArray
     coords: FloatArray
@@ -114,16 +118,20 @@ class FragmentLibrary:
         return cls(chains, {size: _table(found, size) for size, found in rows.items()}, _table(linkers, 2))
 
     def restrict(
-        self, before: datetime.date | None, codes: Collection[str] = (), groups: Collection[str] = ()
+        self,
+        before: datetime.date | None,
+        codes: Collection[str] = (),
+        groups: Collection[str] = (),
+        undated: bool = False,
     ) -> "FragmentLibrary":
         """The loops of chains released before a date, of other entries than `codes` and other groups than `groups`.
 
-        `codes` are compared with the part of a chain's id before the first underscore.
+        `undated` keeps the chains of which nobody knows the release.
         """
         allowed = np.array(
             [
-                (before is None or chain.released < before)
-                and chain.chain_id.split("_")[0] not in codes
+                (before is None or chain.released < before or (undated and chain.released == datetime.date.max))
+                and chain.codes.isdisjoint(codes)
                 and (not chain.group or chain.group not in groups)
                 for chain in self.chains
             ],

@@ -56,5 +56,6 @@ def _build_entry(file: StructureFile, name: str, chain: RnaChain, all_models: bo
         chains=whole_chain(len(chain.sequence), chain.chain_id),
         cutoff=file.released,
     )
+    source = f"{file.stem}_{chain.block}" if chain.block else file.stem
     references = tuple(one for one in structures if int(one.mask.sum()) >= MIN_RESOLVED)
-    return Entry(target=target, references=references)
+    return Entry(target=target, references=references, source=source, code=file.code)

@@ -7,7 +7,7 @@ import numpy as np
 
 from rnafold.assembly.fill import count_clashes
 from rnafold.structure import BoolArray, Chain, FloatArray
-from rnafold.templates.library import TemplateLibrary, entry_code
+from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.search import Hit
 
 CONTACT_DISTANCE = 8.0
@@ -19,19 +19,19 @@ LEAST_EXPECTED = 0.2
 class Assignment:
     """One known complex for a target: for each target chain a hit on one of its chains, None where it has none.
 
-    `score` is the sum of the hits' expected TM-scores weighted by chain length.
+    `frame` names the structure; `score` is the sum of the hits' expected TM-scores weighted by chain length.
     """
 
-    code: str
+    frame: str
     hits: tuple[Hit | None, ...]
     score: float
 
 
 def group_complexes(library: TemplateLibrary) -> dict[str, list[int]]:
-    """Chains by structure code: chains of one structure share its coordinate frame."""
+    """Chains by the structure whose coordinate frame they share."""
     groups: dict[str, list[int]] = {}
     for chain in range(library.num_chains):
-        groups.setdefault(entry_code(library.chain_id(chain)), []).append(chain)
+        groups.setdefault(library.frames[int(library.chain_entry[chain])], []).append(chain)
     return groups
 
 
@@ -60,15 +60,15 @@ def assign_chains(
         for hit, expected in found:
             if expected < LEAST_EXPECTED:
                 continue
-            code = entry_code(library.chain_id(hit.chain))
+            frame = library.frames[int(library.chain_entry[hit.chain])]
             content = library.tokens[library.chain_rows(hit.chain)].tobytes()
-            rows = best.setdefault(code, {})
+            rows = best.setdefault(frame, {})
             if (sequence, content) not in rows or rows[sequence, content][1] < expected:
                 rows[sequence, content] = hit, expected
     total = sum(len(sequence) for sequence in sequences)
     assignments = []
-    for code, rows in best.items():
-        members = [chain for chain in complexes.get(code, []) if allowed[chain]]
+    for frame, rows in best.items():
+        members = [chain for chain in complexes.get(frame, []) if allowed[chain]]
         if len(members) < 2:
             continue
         free = {chain: library.tokens[library.chain_rows(chain)].tobytes() for chain in members}
@@ -85,7 +85,7 @@ def assign_chains(
             given.append(replace(rows[sequence, free.pop(chain)][0], chain=chain))
             score += expected * len(sequence) / total
         if sum(hit is not None for hit in given) >= 2:
-            assignments.append(Assignment(code=code, hits=tuple(given), score=score))
+            assignments.append(Assignment(frame=frame, hits=tuple(given), score=score))
     return sorted(assignments, key=lambda assignment: -assignment.score)[:top]
 
 

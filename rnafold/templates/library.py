@@ -3,8 +3,9 @@
 import datetime
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,10 @@ from rnafold.structure import BoolArray, Entry, Target
 
 IntArray = npt.NDArray[np.int64]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+# The release of a structure that nobody dates: behind the gate of any target.
+UNDATED = datetime.date.max
+_PDB_CODE = re.compile(r"([0-9][A-Za-z0-9]{3})(?:_.*)?")
 NUM_STATES = 3
 NUM_CODES = rna.NUM_TOKENS * NUM_STATES
 _ARRAYS = (
@@ -37,29 +41,37 @@ _ARRAYS = (
 
 
 def entry_code(entry_id: str) -> str:
-    """The structure that an entry is a chain of: what precedes the first underscore, in upper case (1SCL of 1SCL_A)."""
-    return entry_id.split("_")[0].upper()
+    """The structure that an entry is a chain of, in upper case: the PDB code that its id begins with (1SCL of 1SCL_A).
+
+    An id that begins with no PDB code stands for itself.
+    """
+    match = _PDB_CODE.fullmatch(entry_id)
+    return (match.group(1) if match else entry_id).upper()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """Which library entries a target may see: released before `before` (None: any date), not in `codes` or `groups`.
 
-    `codes` are structure codes as of `entry_code`.
+    `codes` are structure codes as of `entry_code`; `undated` lets structures through of which nobody knows the release.
     """
 
     before: datetime.date | None
     codes: frozenset[str] = frozenset()
     groups: frozenset[str] = frozenset()
+    undated: bool = False
 
 
-def gate_for(target: Target, before: datetime.date | None = None, groups: Collection[str] = ()) -> Gate:
+def gate_for(
+    target: Target, before: datetime.date | None = None, groups: Collection[str] = (), undated: bool = False
+) -> Gate:
     """The honest gate of a target: entries released before its temporal cutoff, and never the target's own entry.
 
     Args:
         target: the target; its cutoff counts.
         before: the date to use for a target without a cutoff.
         groups: sequence groups to leave out as well.
+        undated: the user vouches for the structures without a release date.
 
     Raises:
         InputError: the target has no cutoff and no date is given.
@@ -67,7 +79,8 @@ def gate_for(target: Target, before: datetime.date | None = None, groups: Collec
     cutoff = target.cutoff or before
     if cutoff is None:
         raise InputError(f"target {target.target_id} has no temporal_cutoff: a date must be stated to search templates")
-    return Gate(before=cutoff, codes=frozenset({entry_code(target.target_id)}), groups=frozenset(groups))
+    own = frozenset({entry_code(target.target_id), target.target_id.upper()})
+    return Gate(before=cutoff, codes=own, groups=frozenset(groups), undated=undated)
 
 
 def gate_for_training(entry: Entry) -> Gate:
@@ -75,56 +88,64 @@ def gate_for_training(entry: Entry) -> Gate:
     return gate_for(entry.target, groups=(entry.group,) if entry.group else ())
 
 
+@dataclass(slots=True, kw_only=True)
+class LibraryNames:
+    """What a library has in words: of its chains `chain_names`, the rest of its entries; see TemplateLibrary."""
+
+    ids: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    codes: list[list[str]] = field(default_factory=list)
+    chain_names: list[str] = field(default_factory=list)
+
+
 class TemplateLibrary:
     """Known structures: residues of all entries one after the other, and a table of their chains.
 
     `coords` (N, 3) float32 Å, NaN where unresolved; `tokens` (N,) int8; `partner` (N,) int32 within the entry, -1 none;
     entry e holds residues starts[e] .. starts[e + 1]; chain c of entry chain_entry[c] holds residues chain_start[c] ..
-    chain_stop[c] of it. `released` (E,) are ordinal days.
+    chain_stop[c] of it. `released` (E,) are ordinal days. `chain_names` are of chains; of entries, `frames` name the
+    structure whose coordinate frame they share, and `codes` are the names by which a target is known to be the entry.
     """
 
-    def __init__(
-        self, ids: Sequence[str], groups: Sequence[str], names: Sequence[str], **arrays: npt.NDArray[np.generic]
-    ):
-        self.ids, self.groups, self.chain_names = list(ids), list(groups), list(names)
+    def __init__(self, names: LibraryNames, **arrays: npt.NDArray[np.generic]):
+        self.ids, self.groups, self.chain_names = list(names.ids), list(names.groups), list(names.chain_names)
+        self.frames, self.codes = list(names.frames), [frozenset(known) for known in names.codes]
         self.coords: npt.NDArray[np.float32] = arrays["coords"].astype(np.float32, copy=False)
         self.tokens: npt.NDArray[np.int8] = arrays["tokens"].astype(np.int8, copy=False)
         self.partner: npt.NDArray[np.int32] = arrays["partner"].astype(np.int32, copy=False)
         self.starts, self.chain_entry, self.chain_start, self.chain_stop, self.chain_copy, self.released = (
             np.asarray(arrays[name], dtype=np.int64) for name in _ARRAYS[3:]
         )
-        self._codes = [entry_code(entry_id) for entry_id in self.ids]
         self.chain_length: IntArray = self.chain_stop - self.chain_start
         self.first_residue: IntArray = self.starts[self.chain_entry] + self.chain_start
 
     @classmethod
-    def from_entries(cls, entries: Iterable[Entry]) -> "TemplateLibrary":
-        """Library of entries with a date (those without are left out), first conformation, pairs found from C1'."""
-        ids: list[str] = []
-        groups: list[str] = []
-        names: list[str] = []
+    def from_entries(cls, entries: Iterable[Entry], with_undated: bool = False) -> "TemplateLibrary":
+        """Library of entries, first conformation, pairs found from C1'; of those without a date only where told so."""
+        names = LibraryNames()
         coords, tokens, partners, released = [], [], [], []
         table: list[tuple[int, int, int, int]] = []
         for entry in tqdm(list(entries), desc="library", unit="entry", disable=None):
             target = entry.target
-            if target.cutoff is None or not entry.references or not target.length:
+            if not entry.references or not target.length or (target.cutoff is None and not with_undated):
                 continue
             letters = rna.encode_sequence(target.sequence)
             points = entry.references[0].c1
             for chain in target.chains:
-                table.append((len(ids), chain.start, chain.stop, chain.copy))
-                names.append(chain.chain_id)
-            ids.append(target.target_id)
-            groups.append(entry.group)
-            released.append(target.cutoff.toordinal())
+                table.append((len(names.ids), chain.start, chain.stop, chain.copy))
+                names.chain_names.append(chain.chain_id)
+            names.ids.append(target.target_id)
+            names.groups.append(entry.group)
+            names.frames.append(entry.source or entry_code(target.target_id))
+            names.codes.append(_list_codes(entry))
+            released.append((target.cutoff or UNDATED).toordinal())
             coords.append(points.astype(np.float32))
             tokens.append(letters.astype(np.int8))
             partners.append(pairs_from_coords(letters, points).astype(np.int32))
         columns = np.array(table, dtype=np.int64).reshape(-1, 4)
         lengths = [len(part) for part in tokens]
         return cls(
-            ids,
-            groups,
             names,
             coords=np.concatenate(coords) if coords else np.zeros((0, 3), np.float32),
             tokens=np.concatenate(tokens) if tokens else np.zeros(0, np.int8),
@@ -141,6 +162,11 @@ class TemplateLibrary:
     def num_entries(self) -> int:
         """Number of entries E."""
         return len(self.ids)
+
+    @property
+    def num_undated(self) -> int:
+        """Number of entries of which nobody knows the release."""
+        return int((self.released == UNDATED.toordinal()).sum())
 
     @property
     def num_chains(self) -> int:
@@ -171,7 +197,7 @@ class TemplateLibrary:
         return self.tokens[rows].astype(np.int64) * NUM_STATES + np.where(partner < 0, 0, state)
 
     def chain_date(self, chain: int) -> datetime.date:
-        """Release date of a chain's entry."""
+        """Release date of a chain's entry, UNDATED where nobody knows it."""
         return datetime.date.fromordinal(int(self.released[self.chain_entry[chain]]))
 
     def allowed(self, gate: Gate | None) -> BoolArray:
@@ -180,8 +206,10 @@ class TemplateLibrary:
             return np.ones(self.num_chains, dtype=np.bool_)
         limit = gate.before.toordinal() if gate.before is not None else 10**9
         fine = self.released < limit
+        if gate.undated:
+            fine |= self.released == UNDATED.toordinal()
         if gate.codes:
-            fine &= np.array([code not in gate.codes for code in self._codes], dtype=np.bool_)
+            fine &= np.array([gate.codes.isdisjoint(known) for known in self.codes], dtype=np.bool_)
         if gate.groups:
             fine &= np.array([not group or group not in gate.groups for group in self.groups], dtype=np.bool_)
         return np.asarray(fine[self.chain_entry], dtype=np.bool_)
@@ -198,6 +226,7 @@ class TemplateLibrary:
                 FragmentChain(
                     chain_id=self.ids[entry],
                     group=self.groups[entry],
+                    codes=self.codes[entry],
                     released=self.chain_date(chain),
                     tokens=self.tokens[rows].astype(np.int64),
                     coords=self.coords[rows].astype(np.float64),
@@ -212,11 +241,19 @@ class TemplateLibrary:
 
     def save(self, directory: str | Path) -> None:
         """Write one .npy file an array and names.json into a new folder, put in place in one step."""
-        names = {"version": FORMAT_VERSION, "ids": self.ids, "groups": self.groups, "chain_names": self.chain_names}
+        names = LibraryNames(
+            ids=self.ids,
+            groups=self.groups,
+            frames=self.frames,
+            codes=[sorted(known) for known in self.codes],
+            chain_names=self.chain_names,
+        )
         with replace_folder(directory) as folder:
             for name in _ARRAYS:
                 np.save(folder / f"{name}.npy", getattr(self, name))
-            (folder / "names.json").write_text(json.dumps(names), encoding="utf-8")
+            (folder / "names.json").write_text(
+                json.dumps({"version": FORMAT_VERSION} | asdict(names)), encoding="utf-8"
+            )
 
     @classmethod
     def load(cls, directory: str | Path) -> "TemplateLibrary":
@@ -229,11 +266,20 @@ class TemplateLibrary:
         try:
             names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-        except (OSError, ValueError) as error:
+            version = names.get("version")
+            words = LibraryNames(**{one.name: names[one.name] for one in fields(LibraryNames)} if version else {})
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError(f"{folder}: not a template library: {error}") from error
-        if names.get("version") != FORMAT_VERSION:
-            raise InputError(f"{folder}: template library of version {names.get('version')}, expected {FORMAT_VERSION}")
-        return cls(names["ids"], names["groups"], names["chain_names"], **arrays)
+        if version != FORMAT_VERSION:
+            raise InputError(f"{folder}: template library of version {version}, expected {FORMAT_VERSION}")
+        return cls(words, **arrays)
+
+
+def _list_codes(entry: Entry) -> list[str]:
+    """The names by which a target may be this entry: PDB code, file name, and the entry's own id."""
+    own = entry.target.target_id
+    names = {own, entry.code or entry_code(own), entry.source.rpartition("/")[2]}
+    return sorted(name.upper() for name in names if name)
 
 
 def fingerprint(paths: Iterable[str | Path]) -> str:
@@ -241,5 +287,5 @@ def fingerprint(paths: Iterable[str | Path]) -> str:
     digest = hashlib.sha256(str(FORMAT_VERSION).encode())
     for path in sorted(Path(path) for path in paths):
         status = path.stat()
-        digest.update(f"{path.name}|{status.st_size}|{status.st_mtime_ns}".encode())
+        digest.update(f"{path}|{status.st_size}|{status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]

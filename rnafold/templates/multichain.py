@@ -97,7 +97,7 @@ def _from_complex(task: ModellingTask, assignment: Assignment) -> Candidate:
     lost = np.flatnonzero(partner >= 0)
     partner[lost[partner[partner[lost]] != lost]] = -1
     coords, grounds = build_hybrid(target.sequence, target.chains, carried, partner, task.fragments, task.seed)
-    note = f"complex {assignment.code}"
+    note = f"complex {assignment.frame}"
     return Candidate(coords=coords, origin="template", confidence=assignment.score, note=note, grounds=grounds)
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,6 +10,7 @@ from tqdm import tqdm
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.mmcif import read_structure_file
+from rnafold.data.structures.reading import ENDINGS, cut_endings
 from rnafold.errors import InputError
 from rnafold.structure import Entry
 from rnafold.templates.jury import JURY_NAMES
@@ -18,13 +20,27 @@ from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)
 
-STRUCTURE_ENDINGS = (".cif", ".cif.gz", ".mmcif", ".pdb", ".ent")
 MODEL_FOLDER = Path(__file__).resolve().parent
 
 
 def find_structure_files(folder: str | Path) -> list[Path]:
-    """mmCIF and PDB files below a folder, in alphabetical order."""
-    return sorted(p for p in Path(folder).rglob("*") if p.is_file() and p.name.lower().endswith(STRUCTURE_ENDINGS))
+    """mmCIF and PDB files below a folder, packed or not, in alphabetical order."""
+    return sorted(p for p in Path(folder).rglob("*") if p.name.lower().endswith(ENDINGS) and p.is_file())
+
+
+def name_apart(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each file: without its endings; where several are alike, with them or with the folders above."""
+    alike: dict[str, list[Path]] = {}
+    for path in paths:
+        alike.setdefault(cut_endings(path.name), []).append(path)
+    names: dict[Path, str] = {}
+    for stem, same in alike.items():
+        deepest = max(len(path.parts) for path in same)
+        forms = [[stem for _ in same], [path.name for path in same]]
+        forms += [["/".join([*path.parts[-1 - depth : -1], stem]) for path in same] for depth in range(1, deepest)]
+        forms.append([str(path) for path in same])
+        names.update(zip(same, next(form for form in forms if len(set(form)) == len(same)), strict=True))
+    return names
 
 
 def read_library(folders: Sequence[str | Path], cache: str | Path | None = None) -> TemplateLibrary:
@@ -33,9 +49,10 @@ def read_library(folders: Sequence[str | Path], cache: str | Path | None = None)
     Args:
         folders: each holds one or both kinds, at any depth.
         cache: folder for the library's arrays; the next call with unchanged files memory-maps them. None: no cache.
+            One that cannot be used costs a warning.
 
     Raises:
-        InputError: no such folder, nothing found in any, or nothing in them has a release date.
+        InputError: no such folder, or no file of these kinds in any; one that cannot be read is left out and counted.
     """
     tables: list[tuple[Path, Path]] = []
     structures: list[Path] = []
@@ -47,37 +64,54 @@ def read_library(folders: Sequence[str | Path], cache: str | Path | None = None)
     if not tables and not structures:
         looked = ", ".join(str(folder) for folder in folders)
         raise InputError(f"{looked or 'no folder given'}: found no train_labels CSV and no mmCIF or PDB file")
+    structures = list({path.resolve(): path for path in structures}.values())
     paths = [path for pair in tables for path in pair] + structures
     place = None if cache is None else Path(cache) / f"library-{fingerprint(paths)}"
-    if place is not None and place.is_dir():
-        return TemplateLibrary.load(place)
-    library = TemplateLibrary.from_entries(_drop_doubles(_read_all(tables, structures)))
-    if not library.num_entries:
-        raise InputError(f"{paths[0]} and {len(paths) - 1} more: no structure with a release date")
+    try:
+        if place is not None and place.is_dir():
+            return TemplateLibrary.load(place)
+    except InputError as error:
+        log.warning("%s; it is read again from the files", error)
+    library = TemplateLibrary.from_entries(_drop_doubles(_read_all(tables, structures)), with_undated=True)
     if place is not None:
-        library.save(place)
+        try:
+            library.save(place)
+        except (InputError, OSError) as error:
+            log.warning("the template library is not kept for the next run: %s", error)
     return library
 
 
 def _read_all(tables: Iterable[tuple[Path, Path]], structures: Sequence[Path]) -> Iterator[Entry]:
     for sequences, labels in tables:
-        yield from read_entries(sequences, labels)
+        try:
+            yield from read_entries(sequences, labels)
+        except (InputError, OSError) as error:
+            log.warning("a table of known structures is left out: %s", error)
     unreadable: list[str] = []
+    names = name_apart(structures)
     for path in tqdm(structures, desc="structures", unit="file", disable=None):
         try:
-            yield from read_structure_file(path)
-        except InputError as error:
+            for entry in read_structure_file(path):
+                yield _rename(entry, cut_endings(path.name), names[path])
+        except (InputError, OSError) as error:
             unreadable.append(str(error))
     if unreadable:
         log.warning("%d of %d structure files left out, first: %s", len(unreadable), len(structures), unreadable[0])
 
 
+def _rename(entry: Entry, stem: str, name: str) -> Entry:
+    """The entry of a file that goes by another name than its stem."""
+    target = replace(entry.target, target_id=name + entry.target.target_id.removeprefix(stem))
+    return replace(entry, target=target, source=name + entry.source.removeprefix(stem))
+
+
 def _drop_doubles(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The first entry of each id."""
-    seen: set[str] = set()
+    """The first entry of each id and sequence: tables repeat those of earlier versions."""
+    seen: set[tuple[str, str]] = set()
     for entry in entries:
-        if entry.target.target_id not in seen:
-            seen.add(entry.target.target_id)
+        key = (entry.target.target_id, entry.target.sequence)
+        if key not in seen:
+            seen.add(key)
             yield entry
 
 

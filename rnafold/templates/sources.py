@@ -28,7 +28,7 @@ class Sources:
         self._gated = functools.lru_cache(maxsize=4)(self._restrict)
 
     def _restrict(self, gate: Gate) -> FragmentLibrary:
-        return self._fragments.restrict(gate.before, gate.codes, gate.groups)
+        return self._fragments.restrict(gate.before, gate.codes, gate.groups, gate.undated)
 
     def fragments(self, gate: Gate | None) -> FragmentLibrary:
         """The loops that the gate lets a target see."""

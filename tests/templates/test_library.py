@@ -84,14 +84,39 @@ def test_a_damaged_library_is_refused_with_its_path(library: TemplateLibrary, tm
         TemplateLibrary.load(tmp_path / "lib")
 
 
-def test_entries_without_a_date_are_left_out() -> None:
+def test_entries_without_a_date_are_kept_only_where_told_so() -> None:
     entries = make_entries()
     entries[0] = replace(entries[0], target=replace(entries[0].target, cutoff=None))
     assert "1AAA_A" not in TemplateLibrary.from_entries(entries).ids
+    library = TemplateLibrary.from_entries(entries, with_undated=True)
+    assert library.num_undated == 1
+    target = make_target("1CCC_A", cutoff="2090-01-01")
+    # no gate of a date lets it through, one that vouches for it does, and its loops come and go with it
+    for undated in (False, True):
+        gate = gate_for(target, undated=undated)
+        assert ("1AAA_A" in _names(library, gate)) == undated
+        loops = library.build_fragments().restrict(gate.before, gate.codes, gate.groups, gate.undated)
+        assert ("1AAA_A" in {loops.chains[row].chain_id for row in loops.linkers.chain}) == undated
+    assert "1AAA_A" in _names(library, None) & _names(library, Gate(before=None))
 
 
-def test_entry_codes_join_the_chains_of_one_structure() -> None:
+def test_entry_codes_join_the_chains_of_one_pdb_entry_and_nothing_else() -> None:
     assert entry_code("1SCL_A") == entry_code("1scl_B") == "1SCL"
+    assert entry_code("model_0_A") != entry_code("model_1_A")
+    assert entry_code("rna_1") == "RNA_1"
+
+
+def test_a_structure_file_is_known_by_its_name_and_its_pdb_code_not_by_a_common_beginning() -> None:
+    entry = make_entries()[0]
+    target = replace(entry.target, target_id="rna_model_A")
+    library = TemplateLibrary.from_entries([replace(entry, target=target, source="lab/rna_model", code="1AAA")])
+    date = datetime.date(2090, 1, 1)
+    hidden = {
+        target_id: not library.allowed(gate_for(replace(target, target_id=target_id, cutoff=date))).all()
+        for target_id in ("1AAA", "1aaa_B", "RNA_MODEL", "rna_model_A", "rna", "rna_other", "lab", "1AAB")
+    }
+    assert [name for name, is_hidden in hidden.items() if is_hidden] == ["1AAA", "1aaa_B", "RNA_MODEL", "rna_model_A"]
+    assert library.frames == ["lab/rna_model"]
 
 
 def test_a_fingerprint_changes_with_the_file(tmp_path: Path) -> None:

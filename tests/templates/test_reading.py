@@ -1,5 +1,6 @@
 """The library read from competition files and structure files, and its cache."""
 
+import gzip
 import logging
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from rnafold.errors import InputError
 from rnafold.templates import reading
-from rnafold.templates.reading import load_models, load_sources, read_library
+from rnafold.templates.reading import load_models, load_sources, name_apart, read_library
+from rnafold.templates.sources import Sources
 from tests.pieces.folds import make_entries
 
 
@@ -57,6 +59,77 @@ def test_an_unreadable_structure_file_is_left_out_and_counted(tmp_path: Path, ca
     with caplog.at_level(logging.WARNING):
         assert read_library([tmp_path]).num_entries == len(make_entries())
     assert "1 of 1 structure files left out" in caplog.text
+
+
+def _write_model(path: Path, index: int = 0, shift: float = 0.0, released: str = "") -> None:
+    """One of the example folds as a PDB file."""
+    entry = make_entries()[index]
+    rows = [
+        f"ATOM  {i:>5}  C1'   {letter} A{i:>4}    {x + shift:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C"
+        for i, (letter, (x, y, z)) in enumerate(zip(entry.target.sequence, entry.references[0].c1), start=1)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "\n".join([*([f"REVDAT   1   {released} 1XYZ    0"] if released else []), *rows, "END", ""])
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
+def test_files_of_one_name_in_several_folders_all_give_entries(tmp_path: Path) -> None:
+    for folder, index in (("gly", 0), ("cob", 2)):
+        _write_model(tmp_path / folder / "model_0.pdb", index, released="01-JAN-10")
+    _write_model(tmp_path / "model_1.pdb", released="01-JAN-10")
+    library = read_library([tmp_path, tmp_path / "gly"])
+    assert sorted(library.ids) == ["cob/model_0_A", "gly/model_0_A", "model_1_A"]
+    assert sorted(library.frames) == ["cob/model_0", "gly/model_0", "model_1"]
+    assert len(Sources(library, None).complexes) == 3  # no two of them share a frame
+
+
+def test_files_are_named_apart_by_ending_or_folder() -> None:
+    paths = [Path(name) for name in ("t/1abc.pdb", "t/1abc.cif", "t/a/x.pdb", "t/b/x.pdb", "u/a/x.pdb", "t/y.ent.gz")]
+    assert list(name_apart(paths).values()) == ["1abc.pdb", "1abc.cif", "t/a/x", "t/b/x", "u/a/x", "y"]
+
+
+@pytest.mark.parametrize("name", ["m.pdb.gz", "pdbm.ent.gz", "m.ent", "M.PDB"])
+def test_packed_files_are_found_in_a_folder(tmp_path: Path, name: str) -> None:
+    _write_model(tmp_path / name)
+    assert read_library([tmp_path]).num_undated == 1
+
+
+@pytest.mark.parametrize("fault", ["cut", "stars", "packed", "renamed"])
+def test_a_damaged_file_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str) -> None:
+    _write_model(tmp_path / "good.pdb", released="01-JAN-10")
+    text = (tmp_path / "good.pdb").read_text()
+    if fault in ("packed", "renamed"):
+        data = gzip.compress(text.encode())
+        (tmp_path / ("bad.pdb.gz" if fault == "packed" else "bad.pdb")).write_bytes(data[: len(data) // 2])
+    else:
+        (tmp_path / "bad.pdb").write_text(text[:440] if fault == "cut" else text.replace(text[110:118], "********"))
+    with caplog.at_level(logging.WARNING):
+        assert read_library([tmp_path]).ids == ["good_A"]
+    assert "1 of 2 structure files left out, first: " in caplog.text and "bad.pdb" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["a file in its place", "a damaged library"])
+def test_a_cache_that_cannot_be_used_costs_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    _write_tables(tmp_path / "data")
+    if damage == "a file in its place":
+        (tmp_path / "cache").write_text("x")
+    else:
+        read_library([tmp_path / "data"], tmp_path / "cache")
+        next((tmp_path / "cache").glob("library-*/names.json")).write_text("[]")
+    with caplog.at_level(logging.WARNING):
+        assert read_library([tmp_path / "data"], tmp_path / "cache").num_entries == len(make_entries())
+    assert ("is not kept" if damage == "a file in its place" else "read again") in caplog.text
+
+
+def test_an_unreadable_table_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _write_tables(tmp_path)
+    (tmp_path / "train_labels.csv").write_text("ID,resname\n")
+    _write_model(tmp_path / "mine.pdb")
+    with caplog.at_level(logging.WARNING):
+        assert read_library([tmp_path]).ids == ["mine_A"]
+    assert "a table of known structures is left out" in caplog.text
 
 
 def test_the_shipped_models_load_and_were_trained_before_the_validation_targets() -> None:

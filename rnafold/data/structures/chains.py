@@ -29,11 +29,15 @@ _MOST_MISSING: Final = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RnaChain:
-    """One RNA chain: `sequence` of ACGU and N (L,), and C1' points (L, 3) in Å of each model, NaN where unresolved."""
+    """One RNA chain: `sequence` of ACGU and N (L,), and C1' points (L, 3) in Å of each model, NaN where unresolved.
+
+    `block` names the data block it is of, blank for a file's first.
+    """
 
     chain_id: str
     sequence: str
     models: tuple[FloatArray, ...]
+    block: str = ""
 
 
 def build_chains(

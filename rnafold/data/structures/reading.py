@@ -4,7 +4,7 @@ import datetime
 import gzip
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,11 @@ _IS_CIF: Final = re.compile(rb"^\s*(?:#[^\n]*\n\s*)*data_|^_atom_site\.", re.MUL
 _IS_PDB: Final = re.compile(rb"^(?:ATOM  |HETATM)", re.MULTILINE)
 
 
+def cut_endings(name: str) -> str:
+    """A structure file's name without its endings."""
+    return _SUFFIX.sub("", name)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StructureFile:
     """What a structure file holds.
@@ -32,6 +37,7 @@ class StructureFile:
         code: PDB code, in upper case, as the file or its name states it; blank for none.
         released: first release; None if the file does not say.
         chains: name (author's chain id, after the block's name where a file has several) and RNA chain; may be empty.
+            Chains of one block share a coordinate frame.
     """
 
     stem: str
@@ -50,14 +56,16 @@ def read_structure(path: str | Path) -> StructureFile:
     if not _SUFFIX.search(path.name):
         raise InputError(f"{path}: found suffix {path.suffix!r}, expected .cif, .mmcif, .pdb or .ent, also with .gz")
     data = _read_bytes(path)
-    stem = _SUFFIX.sub("", path.name)
+    stem = cut_endings(path.name)
     own = _OWN_CODE.fullmatch(stem)
     named = own.group(1).upper() if own else ""
     try:
         if _is_cif(path, data):
             blocks = read_cif(data)
             chains = [
-                (f"{block.name}_{chain.chain_id}" if index else chain.chain_id, chain)
+                (f"{block.name}_{chain.chain_id}", replace(chain, block=block.name))
+                if index
+                else (chain.chain_id, chain)
                 for index, block in enumerate(blocks)
                 for chain in block.chains
             ]
