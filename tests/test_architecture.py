@@ -1,6 +1,7 @@
 """Imports only go down the floors, and each library has its door."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +187,10 @@ def test_sources_hold_no_pickle_star_imports_or_machine_paths() -> None:
         assert "import *" not in text, path
         assert "/work/" not in text, path
         assert "weights_only=False" not in text, path
+
+
+def test_no_test_reads_a_clock_but_to_compare_two_pieces_of_work() -> None:
+    tests = PACKAGE.parent / "tests"
+    clock = re.compile(r"\btime\.(perf_counter|monotonic|process_time|time)\(")
+    readers = {str(p.relative_to(tests)) for p in tests.rglob("*.py") if clock.search(p.read_text(encoding="utf-8"))}
+    assert readers == set(), "tests.pieces.timing.measure_growth compares; seconds fail on a busy machine"

@@ -19,17 +19,10 @@ from rnafold.data.competition import (
 )
 from rnafold.data.stoichiometry import parse_all_sequences
 from rnafold.errors import InputError
-from rnafold.structure import Chain
+from rnafold.structure import Chain, Entry, Target
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
 SEQUENCES = "target_id,sequence,temporal_cutoff,description,all_sequences\n"
 PART2 = "target_id,sequence,temporal_cutoff,description,stoichiometry,all_sequences\n"
-
-
-def real(name: str) -> Path:
-    if not (REAL / name).exists():
-        pytest.skip(f"the real data file {name} is not beside the checkout")
-    return REAL / name
 
 
 def write(path: Path, text: str) -> Path:
@@ -168,26 +161,62 @@ def test_files_are_found_below_any_mount_and_higher_versions_first(tmp_path: Pat
     assert find_file(tmp_path, "none.csv", "sample_submission.csv") == tmp_path / "sample_submission.csv"
 
 
-def test_every_part2_target_is_split_into_its_chains() -> None:
-    targets = {t.target_id: t for t in read_targets(real("part2/test_sequences.csv"))}
+def assert_split_into_chains(target: Target) -> None:
+    """Chains cover the residues once each, and copies of one chain have one text."""
+    assert target.chains[0].start == 0 and target.chains[-1].stop == target.length
+    assert all(one.stop == two.start for one, two in zip(target.chains, target.chains[1:]))
+    by_id: dict[str, set[str]] = {}
+    for chain in target.chains:
+        by_id.setdefault(chain.chain_id, set()).add(target.sequence[chain.start : chain.stop])
+    assert all(len(texts) == 1 for texts in by_id.values())
+
+
+def test_every_part2_target_of_a_file_is_split_into_its_chains(tmp_path: Path) -> None:
+    # the stoichiometries of part 2: one chain, eight and two copies, two entities of which the file names one
+    octamer, dimer = "GGACUUCGGUCC", "GCGAAAGC"
+    rows = [
+        "ONE,GGGAAACCC,2025-01-01,d,A:1,",
+        f"EIGHT,{octamer * 8},2025-01-01,d,A:8,",
+        f'TWO,{dimer * 2},2025-01-01,d,AAA:2,">2_1|Chains A[auth AAA], B[auth BBB]|x|\n{dimer}"',
+        'MIXED,GGACUACU,2025-01-01,d,B:1;A:2,">1_1|Chain A|x|\nACU\n>1_2|Chain B|y|\nGG"',
+    ]
+    targets = {t.target_id: t for t in read_targets(write(tmp_path / "s.csv", PART2 + "\n".join(rows) + "\n"))}
+    for target in targets.values():
+        assert_split_into_chains(target)
+    assert [len(target.chains) for target in targets.values()] == [1, 8, 2, 3]
+    assert spans(targets["MIXED"].chains) == [("B", 1, 0, 2), ("A", 1, 2, 5), ("A", 2, 5, 8)]
+
+
+@pytest.mark.real_data
+def test_every_real_part2_target_is_split_into_its_chains(real_data: Path) -> None:
+    targets = {t.target_id: t for t in read_targets(real_data / "part2" / "test_sequences.csv")}
     assert len(targets) == 28
     assert sum(target.length for target in targets.values()) == 9762
     for target in targets.values():
-        assert target.chains[0].start == 0 and target.chains[-1].stop == target.length
-        assert all(one.stop == two.start for one, two in zip(target.chains, target.chains[1:]))
-        by_id: dict[str, set[str]] = {}
-        for chain in target.chains:
-            by_id.setdefault(chain.chain_id, set()).add(target.sequence[chain.start : chain.stop])
-        assert all(len(texts) == 1 for texts in by_id.values())
+        assert_split_into_chains(target)
     assert spans(targets["9G4P"].chains) == [("B", 1, 0, 33), ("A", 1, 33, 68)]
     assert [len(targets[name].chains) for name in ("9MME", "9WHV", "9I9W", "9ZCC")] == [8, 8, 2, 2]
 
 
+def test_entries_have_no_nan_and_no_minus_1e18(tmp_path: Path) -> None:
+    sequences = write(tmp_path / "s.csv", SEQUENCES + "1A_B,ACGU,2001-01-01,d,\nR2,ACG,2002-01-01,d,\n")
+    entries = read_entries(sequences, write(tmp_path / "l.csv", LABELS))
+    # 1A_B resolves three residues in its first conformation and only one in its second, which is none
+    assert [len(entry.references) for entry in entries] == [1, 2]
+    assert_finite(entries)
+
+
+@pytest.mark.real_data
 @pytest.mark.parametrize(("name", "count", "most"), [("train", 1499, 1), ("validation", 12, 40), ("recent", 60, 2)])
-def test_real_entries_have_no_nan_and_no_minus_1e18(name: str, count: int, most: int) -> None:
-    entries = read_entries(real(f"{name}_sequences.csv"), real(f"{name}_labels.csv"))
+def test_real_entries_have_no_nan_and_no_minus_1e18(real_data: Path, name: str, count: int, most: int) -> None:
+    entries = read_entries(real_data / f"{name}_sequences.csv", real_data / f"{name}_labels.csv")
     assert len(entries) == count
     assert max(len(entry.references) for entry in entries) == most
+    assert_finite(entries)
+
+
+def assert_finite(entries: Sequence[Entry]) -> None:
+    """Coordinates are finite and of this world, resolved or not, and as many as residues."""
     for entry in entries:
         for structure in entry.references:
             assert np.isfinite(structure.coords).all() and np.abs(structure.coords).max() < 1e5

@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +58,6 @@ class FakeClock:
 def test_a_process_is_asked_to_stop_at_its_deadline_and_its_words_are_kept(tmp_path: Path) -> None:
     # each look at the clock is an hour: the deadline of eleven hours comes after a dozen looks
     script = "import time; print('at work', flush=True); time.sleep(600)"
-    began = time.monotonic()
     code = run_until(
         [sys.executable, "-S", "-c", script],
         11 * 3600.0,
@@ -68,7 +66,6 @@ def test_a_process_is_asked_to_stop_at_its_deadline_and_its_words_are_kept(tmp_p
         FakeClock(3600.0),
     )
     assert code is None
-    assert time.monotonic() - began < 30
 
 
 def test_a_process_that_ignores_the_request_is_killed_after_its_grace(tmp_path: Path) -> None:

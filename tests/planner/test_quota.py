@@ -312,7 +312,8 @@ def test_a_process_killed_while_writing_leaves_a_readable_ledger(tmp_path: Path)
     process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    time.sleep(0.2)
+    while not path.is_file() or path.read_bytes().count(b"\n") < 2:
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()

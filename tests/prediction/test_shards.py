@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,10 +122,8 @@ def test_a_process_that_overruns_its_deadline_is_stopped_and_its_part_kept(
 ) -> None:
     monkeypatch.setattr(shards, "LEAST_SECONDS", 0.5)
     fake("write(1.0)\ntime.sleep(600)")
-    began = time.monotonic()
+    # both processes sleep ten minutes, longer than a test may take
     outcome = prepare(tmp_path).run([CPU, CPU], 4.0)
-    # 4 s less the reserve of 2 s
-    assert 1.0 < time.monotonic() - began < 30.0
     assert len(outcome.improved) == 4
     assert_valid(tmp_path)
 

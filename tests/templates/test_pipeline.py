@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,17 @@ import pytest
 from rnafold import geometry, rna
 from rnafold.assembly.fill import count_clashes
 from rnafold.errors import InputError
-from rnafold.structure import CARRIED, FILLED, Chain, Entry, Pairing, Target, structure_from_points, whole_chain
+from rnafold.structure import (
+    CARRIED,
+    FILLED,
+    Candidate,
+    Chain,
+    Entry,
+    Pairing,
+    Target,
+    structure_from_points,
+    whole_chain,
+)
 from rnafold.templates.complexes import place_copies
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
@@ -22,6 +31,7 @@ from rnafold.templates.single import structures_to_assemble
 from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 from rnafold.templates.transfer import build_hybrid, drop_short_runs, merge_pairs
 from tests.pieces.folds import FOLDS, make_entries, make_entry, make_pairing, make_target
+from tests.pieces.timing import measure_growth
 
 TEXT = FOLDS["1AAA_A"][1]
 
@@ -162,31 +172,46 @@ def test_a_ring_of_copies_is_symmetric_and_just_not_touching() -> None:
 
 
 @pytest.mark.slow
-def test_4640_residues_end_in_time() -> None:
-    rng = np.random.default_rng(0)
-    unit = "GGGCAAGAAAGCUUGCCCAA"
-    text = "((((((((....))))))))"[:20]
-    sequence, brackets = (unit * 232)[:4640], (text[:20] * 232)[:4640]
-    partner = np.full(4640, -1)
-    parsed = rna.parse_dot_bracket(brackets)
-    partner[: len(parsed)] = parsed
-    probabilities = np.zeros((4640, 4640), dtype=np.float32)
+def test_4640_residues_are_built_whole_and_at_no_more_than_the_square_of_their_length() -> None:
+    sources = sources_with_a_long_chain()
+
+    made: dict[int, list[Candidate]] = {}
+
+    def build(num_hairpins: int) -> None:
+        target, pairing = row_of_hairpins(num_hairpins)
+        task = make_task(target, pairing, sources)
+        made[target.length] = build_candidates(task, num_templates=1, num_assemblies=1)
+
+    # four times the residues: 16 times the pairs, 64 times the triples
+    assert measure_growth(lambda: build(58), lambda: build(232), turns=1) < 40
+    assert set(made) == {1160, 4640}
+    assert all(len(c.coords) == 4640 and np.isfinite(c.coords).all() for c in made[4640])
+    assert all(np.ptp(c.coords, axis=0).max() < 9000 for c in made[4640])
+
+
+def row_of_hairpins(count: int) -> tuple[Target, Pairing]:
+    """A target of `count` hairpins of 20 residues in a row, and a pairing that is certain of them."""
+    length = 20 * count
+    partner = rna.parse_dot_bracket("((((((((....))))))))" * count)
+    probabilities = np.zeros((length, length), dtype=np.float32)
     probabilities[np.flatnonzero(partner >= 0), partner[partner >= 0]] = 1.0
     pairing = Pairing(probabilities=probabilities, partner=partner, samples=partner[None], source="test")
-    chains = (Chain(chain_id="A", copy=1, start=0, stop=4640),)
-    target = Target(target_id="9WWW", sequence=sequence, chains=chains, cutoff=datetime.date(2018, 1, 1))
+    chains = (Chain(chain_id="A", copy=1, start=0, stop=length),)
+    sequence = "GGGCAAGAAAGCUUGCCCAA" * count
+    return Target(target_id="9WWW", sequence=sequence, chains=chains, cutoff=datetime.date(2018, 1, 1)), pairing
+
+
+def sources_with_a_long_chain() -> Sources:
+    """The small library and one chain of 4,000 residues without a shape."""
+    rng = np.random.default_rng(0)
     entry = make_entries()[3]
     letters = "".join(rng.choice(list("ACGU"), 4000))
     large = Entry(
-        target=replace(entry.target, target_id="4BIG_A", sequence=letters, chains=(replace(chains[0], stop=4000),)),
+        target=replace(entry.target, target_id="4BIG_A", sequence=letters, chains=whole_chain(4000)),
         references=(structure_from_points(rng.normal(size=(4000, 3)) * 50),),
         group="big",
     )
-    began = time.perf_counter()
-    sources = Sources(TemplateLibrary.from_entries([*make_entries(), large]), None)
-    made = build_candidates(make_task(target, pairing, sources), num_templates=1, num_assemblies=1)
-    assert time.perf_counter() - began < 60.0
-    assert all(np.isfinite(c.coords).all() and np.ptp(c.coords, axis=0).max() < 9000 for c in made)
+    return Sources(TemplateLibrary.from_entries([*make_entries(), large]), None)
 
 
 def test_short_runs_are_dropped_long_ones_kept() -> None:

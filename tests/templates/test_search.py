@@ -2,8 +2,8 @@
 
 import datetime
 import stat
-import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from rnafold import rna
 from rnafold.templates import search
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.search import (
+    MINIMUM_COVERAGE,
     SETTINGS,
     LibraryIndex,
     ProfileAligner,
@@ -160,9 +161,24 @@ def test_a_failing_mmseqs_costs_nothing(index: LibraryIndex, monkeypatch: pytest
     assert len(find_with_mmseqs(index, "ACGU", np.arange(4))) == 0
 
 
-def test_a_search_of_a_small_library_takes_milliseconds(index: LibraryIndex) -> None:
+def test_a_search_scores_each_chain_once_a_setting_and_traces_only_the_best(
+    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def spy(name: str) -> None:
+        original = getattr(ProfileAligner, name)
+
+        def call(self: ProfileAligner, target: np.ndarray) -> Any:
+            done.append(name)
+            return original(self, target)
+
+        monkeypatch.setattr(ProfileAligner, name, call)
+
+    spy("score")
+    spy("align")
     sequence, text, _ = FOLDS["1AAA_A"]
-    probabilities = make_pairing(text).probabilities
-    began = time.perf_counter()
-    search_chain(index, sequence, probabilities, None)
-    assert time.perf_counter() - began < 0.5
+    search_chain(index, sequence, make_pairing(text).probabilities, None, top=2)
+    chains = index.searchable(None, MINIMUM_COVERAGE * len(sequence))
+    assert done.count("score") == len(SETTINGS) * len(chains) and len(chains) >= 3
+    assert done.count("align") == len(SETTINGS) * 2
