@@ -57,14 +57,12 @@ class Journal:
         meter, seconds = self.meter, max(self.clock() - self.meter.started, 1e-9)
         if not meter.results:
             return
-        loss = meter.mean_loss()
         if self.is_main:
             record = {
                 "kind": "train",
                 "step": state.step,
                 "epoch": round(epoch, 4),
-                "loss": loss,
-                **{name: meter.mean_term(name) for name in TERMS},
+                **meter.means(TERMS),
                 "learning_rate": rate,
                 "grad_norm": meter.results[-1].grad_norm,
                 "residues_per_second": meter.residues / seconds,
@@ -78,7 +76,7 @@ class Journal:
             self.metrics.write(record)
             for name in PLOTTED:
                 self.board.add_scalar(f"train/{name}", record[name], state.step)
-        self.bar.set_postfix(loss=f"{loss:.3f}", tm=f"{max(state.best_tm, 0):.3f}")
+        self.bar.set_postfix(loss=f"{meter.means(())['loss']:.3f}", tm=f"{max(state.best_tm, 0):.3f}")
         self.meter = Meter(self.clock())
 
     def write_evaluation(self, state: TrainState, result: Evaluation, seconds: float) -> None:

@@ -51,6 +51,20 @@ def _without_places(model: ModelConfig) -> ModelConfig:
     return model if model.encoder is None else replace(model, encoder=model.encoder.without_places())
 
 
+def check_start(config: Config, out: Path, guard: RunGuard, resume: bool) -> bool:
+    """All that can be known before any data are read; returns whether there is a run to resume.
+
+    Raises:
+        InputError: the machine, its memory, the run folder or the encoder's rival does not allow the run.
+    """
+    machine.check_device(config.hardware)
+    machine.keep_freed_memory()
+    has_run = find_run(config, out, resume)
+    check_comparison(config)
+    guard.check_memory()
+    return has_run
+
+
 def train_model(
     config: Config,
     data: Path,
@@ -76,12 +90,8 @@ def train_model(
         InputError: the data, the run folder or the machine does not allow the run.
     """
     budget = budget or TimeBudget(None)
-    machine.check_device(config.hardware)
-    machine.keep_freed_memory()
-    has_run = find_run(config, out, resume)
-    check_comparison(config)
     guard = RunGuard(config, out, force=force)
-    guard.check_memory()
+    has_run = check_start(config, out, guard, resume)
     prepared = prepare_run(config, data)
     write_text(RunFolder(out).config_file, dump(config))
     trainer = Trainer(config, prepared.examples, prepared.validation, out, budget, resume=has_run, profile=profile)
@@ -98,30 +108,36 @@ def train_model(
 
 def introduce_run(trainer: Trainer, prepared: PreparedRun, preparation_seconds: float) -> None:
     """Writes run.json and says what the run will do and from where it starts."""
-    starts = [target.start for target in prepared.validation]
-    scores = score_baselines(prepared.entries.validation, [start.coords for start in starts])
-    baselines = average_baselines(scores)
-    by_target = {
-        name: {"tm_score": tm, "confidence": start.confidence}
-        for (name, tm), start in zip(scores["start"].items(), starts)
-    }
-    summary = {
-        "train": describe_entries(prepared.entries.train),
-        "validation": describe_entries(prepared.entries.validation),
-        "baselines_tm_score": baselines,
-        "start_by_target": by_target,
+    summary = summarize_data(prepared) | {
         "preparation_seconds": round(preparation_seconds, 2),
         "gpu": trainer.config.hardware.name,
         "versions": describe_versions(),
     }
     write_text(trainer.folder.summary_file, json.dumps(summary, indent=1))
+    baselines = summary["baselines_tm_score"]
     log.info("%s", trainer.describe())
     log.info("%s", describe_rates(trainer.config, trainer.ranks.num_ranks))
     log.info(
         "validation: %d targets; TM-score of zeros %.3f, straight lines %.3f, start structures %.3f",
-        len(starts),
+        len(prepared.validation),
         *(baselines[name] for name in ("zeros", "straight_line", "start")),
     )
+
+
+def summarize_data(prepared: PreparedRun) -> dict[str, Any]:
+    """What a run learns from and is watched on, and what its validation targets score before anything is learned."""
+    starts = [target.start for target in prepared.validation]
+    scores = score_baselines(prepared.entries.validation, [start.coords for start in starts])
+    by_target = {
+        name: {"tm_score": tm, "confidence": start.confidence}
+        for (name, tm), start in zip(scores["start"].items(), starts)
+    }
+    return {
+        "train": describe_entries(prepared.entries.train),
+        "validation": describe_entries(prepared.entries.validation),
+        "baselines_tm_score": average_baselines(scores),
+        "start_by_target": by_target,
+    }
 
 
 def describe_versions() -> Mapping[str, str]:

@@ -1,7 +1,7 @@
 """Where a run stands and what its steps measured: plain values that every part of the training passes on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 # Seconds that only ever rise; tests give one of their own.
@@ -59,10 +59,10 @@ class Meter:
         entry[1] += seconds
         entry[2] += examples
 
-    def mean_loss(self) -> float:
-        """Mean over the residues of all steps."""
-        return sum(r.loss * r.residues for r in self.results) / max(self.residues, 1)
-
-    def mean_term(self, name: str) -> float:
-        """Mean of one term over the residues of all steps."""
-        return sum(r.terms[name] * r.residues for r in self.results) / max(self.residues, 1)
+    def means(self, terms: Sequence[str]) -> dict[str, float]:
+        """Means of the loss and of these terms over the residues of all steps."""
+        rows = [{"loss": r.loss, **r.terms} for r in self.results]
+        total = max(self.residues, 1)
+        return {
+            name: sum(row[name] * r.residues for row, r in zip(rows, self.results)) / total for name in ("loss", *terms)
+        }
