@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rnafold.config.detection import match_gpu
-from rnafold.config.hardware import HardwareConfig, load_gpus
+from rnafold.config.hardware import HardwareConfig, load_gpu, load_gpus
 from rnafold.config.machine_use import AttentionKernel
 from rnafold.errors import ConfigError, InputError
 
@@ -48,11 +48,7 @@ def resolve_gpu(name: str) -> tuple[str, str]:
         if found.name is None:
             raise ConfigError(f"--gpu auto: {found.note}")
         return found.name, found.note
-    if name not in configs:
-        from rnafold.config.strict_yaml import load_named
-
-        load_named("gpu", name)  # raises with "did you mean"
-    hardware = configs[name].hardware
+    hardware = load_gpu(name).hardware
     here = describe_machine()
     if hardware.device_type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--gpu {name}: no CUDA device here (torch {torch.__version__}); use --gpu {found.name}")

@@ -167,7 +167,7 @@ def _train(arguments: argparse.Namespace) -> int:
         logging.info("--gpu auto: %s (%s)", gpu, note)
     overrides = list(arguments.set) + ([] if arguments.seed is None else [f"train.seed={arguments.seed}"])
     config = resolve_config(gpu, arguments.model, overrides)
-    out = arguments.out or Path("runs") / f"{config.model.name}-{gpu}"
+    out = arguments.out or Path("runs") / f"{config.model.name}-{Path(gpu).stem}"
     state = train_model(
         config,
         arguments.data,

@@ -87,7 +87,7 @@ def _choose_nearest(
     else:
         name = min(best, key=lambda key: (best[key].hardware.memory.total_gib, key))
         needed = best[name].hardware.memory.total_gib
-        why = f"the smallest of its capability, yet with {needed:.1f} GiB: lower run.micro_batch"
+        why = f"the smallest of its capability, yet with {needed:.1f} GiB: lower train.micro_batch"
     chosen = single[name].hardware
     return GpuMatch(
         name=name, is_exact=False, note=f"{found}, which has no config of its own: using {name} ({chosen.name}), {why}"

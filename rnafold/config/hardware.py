@@ -19,7 +19,8 @@ from rnafold.config.machine_use import (
     describe_learning_rates,
     learning_rate,
 )
-from rnafold.config.strict_yaml import list_names, load_named, resolve
+from rnafold.config.strict_yaml import Section, build, list_names, load_named
+from rnafold.errors import ConfigError
 
 __all__ = [
     "AttentionKernel",
@@ -33,13 +34,14 @@ __all__ = [
     "Price",
     "RunConfig",
     "TorchWheel",
-    "check_run",
+    "check_use",
     "count_accumulation",
     "describe_learning_rates",
     "learning_rate",
     "load_gpu",
     "load_gpus",
     "parse_capability",
+    "read_gpu",
 ]
 
 # What a capability (major, minor) unlocks. Source: PyTorch 2.x kernel selection; bf16 below 8.0 is emulated.
@@ -190,33 +192,49 @@ class GpuConfig:
     """One file of configs/gpu/: the facts and the choices, checked against each other."""
 
     hardware: HardwareConfig
-    run: RunConfig
+    train: RunConfig
 
     def __post_init__(self) -> None:
-        check_run(self.hardware, self.run)
+        check_use(self.hardware, self.train)
 
 
-def check_run(hardware: HardwareConfig, run: RunConfig) -> None:
+def check_use(hardware: HardwareConfig, run: RunConfig) -> None:
     """Checks that the machine can do what the run asks and that the batch adds up.
 
-    Call it from the `__post_init__` of any config that holds both as `hardware` and `run`.
+    Call it from the `__post_init__` of any config that holds both as `hardware` and `train`.
 
     Raises:
-        ValueError: "run.KEY: message", which `rnafold.config.build` completes with file and line.
+        ValueError: "train.KEY: message", which `rnafold.config.build` completes with file and line.
     """
     kernels = hardware.kernels
     if run.precision not in kernels.precisions:
-        raise ValueError(f"run.precision: {hardware.name} does not run {run.precision}; use {_any(kernels.precisions)}")
+        raise ValueError(
+            f"train.precision: {hardware.name} does not run {run.precision}; use {_any(kernels.precisions)}"
+        )
     if run.attention not in kernels.attention:
-        raise ValueError(f"run.attention: {hardware.name} does not run {run.attention}; use {_any(kernels.attention)}")
+        raise ValueError(
+            f"train.attention: {hardware.name} does not run {run.attention}; use {_any(kernels.attention)}"
+        )
     if run.compile and not kernels.compile:
-        raise ValueError(f"run.compile: {hardware.name} cannot run torch.compile; use false")
+        raise ValueError(f"train.compile: {hardware.name} cannot run torch.compile; use false")
     count_accumulation(run, hardware.num_gpus)
 
 
-def load_gpu(name: str, overrides: Sequence[str] = ()) -> GpuConfig:
-    """Loads configs/gpu/NAME.yaml (or a YAML file by its path), with `--set` overrides such as "run.micro_batch=4"."""
-    return resolve(GpuConfig, [load_named("gpu", name)], overrides, f"GPU {name}")
+def load_gpu(name: str) -> GpuConfig:
+    """Loads configs/gpu/NAME.yaml, or a YAML file by its path."""
+    return build(GpuConfig, read_gpu(name), f"GPU {name}")
+
+
+def read_gpu(name: str) -> Section:
+    """The sections of a GPU's file, not yet built.
+
+    Raises:
+        ConfigError: an unknown name, or a file from before the section `run` was called `train`.
+    """
+    section = load_named("gpu", name)
+    if "run" in section:
+        raise ConfigError(f"{section.origins['run']}: run: this section is called train now, as in --set; rename it")
+    return section
 
 
 def load_gpus() -> dict[str, GpuConfig]:

@@ -1,18 +1,24 @@
-"""How a training run uses a machine: batch, precision, learning rate, loading, checkpoints (config group `run`)."""
+"""How a training run uses a machine: batch, precision, learning rate, loading, checkpoints (config group `train`)."""
 
 import dataclasses
 import math
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Final, Literal
+
+from rnafold.config.building import Section
+from rnafold.config.strict_yaml import merge
 
 Precision = Literal["fp32", "fp16", "bf16"]
 AttentionKernel = Literal["math", "memory_efficient", "flash"]
 LrRule = Literal["linear", "sqrt", "fixed"]
 LrBatch = Literal["micro", "effective"]
+# Any two of them and the number of cards give the third.
+BATCH_KEYS: Final = ("micro_batch", "accumulation", "effective_batch")
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """How a training run uses the machine (config group `run`).
+    """How a training run uses the machine (of the config group `train` what a GPU's file says).
 
     Attributes:
         micro_batch: targets of one forward pass on one card.
@@ -68,6 +74,42 @@ class RunConfig:
             raise ValueError("learning_rate: found nothing, expected a number, for lr_rule is fixed")
 
 
+def settle_batch(train: Section, named: Collection[str], num_gpus: Any) -> Section:
+    """The section with micro_batch x accumulation x cards = effective_batch, by changing what the user did not name.
+
+    A batch that the user named stays as it is. A micro batch alone keeps the effective batch as near as it gets; an
+    effective batch alone keeps the micro batch where it divides. Three that are named and do not agree are left for
+    `count_accumulation` to refuse, and so is a value of the wrong kind for the builder.
+
+    Args:
+        train: the section `train` of GPU file and overrides together.
+        named: which of its keys the user named, and "num_gpus" if the cards.
+        num_gpus: cards.
+    """
+    settled = merge(train)
+    batch: list[Any] = [train.get(key) for key in BATCH_KEYS]
+    micro, accumulation, effective = batch
+    sizes = (micro, effective, num_gpus, 1 if accumulation == "auto" else accumulation)
+    if not {*BATCH_KEYS, "num_gpus"} & set(named) or not all(type(n) is int and n > 0 for n in sizes):
+        return settled
+    keeps_micro, keeps_turns, keeps_effective = (key in named for key in BATCH_KEYS)
+    if keeps_turns and accumulation != "auto":
+        if not keeps_effective:
+            settled["effective_batch"] = micro * accumulation * num_gpus
+        elif not keeps_micro:
+            settled["micro_batch"] = max(effective // (accumulation * num_gpus), 1)
+        return settled
+    if not keeps_micro:
+        dividing = [n for n in range(1, micro + 1) if effective % (n * num_gpus) == 0]
+        settled["micro_batch"] = micro = max(dividing, default=micro)
+    turns = max(round(effective / (micro * num_gpus)), 1)
+    if not keeps_effective:
+        settled["effective_batch"] = effective = turns * micro * num_gpus
+    if not keeps_turns:  # "auto" where it does not come out even: the message names a micro batch that does
+        settled["accumulation"] = turns if turns * micro * num_gpus == effective else "auto"
+    return settled
+
+
 def count_accumulation(run: RunConfig, num_gpus: int, micro_batch: int | None = None) -> int:
     """Forward passes of one optimizer step on each card, so that the step sees exactly effective_batch targets.
 
@@ -84,10 +126,9 @@ def count_accumulation(run: RunConfig, num_gpus: int, micro_batch: int | None = 
         product = micro * run.accumulation * num_gpus
         if product == run.effective_batch:
             return run.accumulation
-        found = f"run.micro_batch {micro} x run.accumulation {run.accumulation} x {num_gpus} GPU"
         raise ValueError(
-            f"run.accumulation: {found} = {product}, but run.effective_batch is {run.effective_batch}; "
-            "change one of them, or use accumulation auto"
+            f"train.effective_batch: found {run.effective_batch}, but train.micro_batch {micro} x train.accumulation "
+            f"{run.accumulation} x {num_gpus} GPU = {product}; leave one of the three out and it follows"
         )
     accumulation, rest = divmod(run.effective_batch, micro * num_gpus)
     if rest == 0 and accumulation:
@@ -95,7 +136,7 @@ def count_accumulation(run: RunConfig, num_gpus: int, micro_batch: int | None = 
     fits = [size for size in range(1, micro + 1) if run.effective_batch % (size * num_gpus) == 0]
     advice = f"the next smaller micro batch that does is {fits[-1]}" if fits else "no micro batch does"
     raise ValueError(
-        f"run.effective_batch: {run.effective_batch} is no multiple of micro batch {micro} x {num_gpus} GPU; {advice}"
+        f"train.effective_batch: {run.effective_batch} is no multiple of micro batch {micro} x {num_gpus} GPU; {advice}"
     )
 
 

@@ -3,12 +3,11 @@
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
-from rnafold.config.hardware import load_gpu
-from rnafold.config.settings import Config, ModelConfig, resolve_config
-from rnafold.config.strict_yaml import build, dump, list_names, load_named, parse_yaml, to_mapping
+from rnafold.config.settings import Config, TrainChoices, resolve_config
+from rnafold.config.strict_yaml import dump, parse_yaml, to_mapping
 from rnafold.errors import ConfigError, InputError
 
 # Where something lies on the machine changes nothing about the result.
@@ -17,25 +16,18 @@ _WIDTH: Final = 110
 _ABSENT: Final = object()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainChoices:
-    """`--gpu`, `--model` and `--set` of a training run."""
-
-    gpu: str
-    model: str
-    overrides: tuple[str, ...]
-
-
 def derive_choices(config: Config) -> TrainChoices:
-    """The choices that lead to `config`: the nearest shipped files and every key that differs from them.
+    """The choices that lead to `config`: its GPU and model by name, and every key that differs from their files.
 
     Raises:
-        InputError: no `--set` leads there; a run of another version of the project.
+        InputError: no names are known, or no `--set` leads there; a run of another version of the project.
     """
-    gpu, model = _find_gpu(config), _find_model(config)
+    if config.choices is None:
+        raise InputError(f"the names of this run's GPU ({config.hardware.name}) and model are not known")
+    gpu, model = config.choices.gpu, config.choices.model
     default = _flatten(to_mapping(resolve_config(gpu, model)))
     wanted = _flatten(to_mapping(config))
-    different = {key for key, value in wanted.items() if key not in _PLACES and default.get(key, _ABSENT) != value}
+    different = {key for key, value in wanted.items() if _is_result(key) and default.get(key, _ABSENT) != value}
     # no file holds a loss term: whoever sets one key of it gets the class's defaults, not the term's, for the other
     terms = {key.rpartition(".")[0] for key in different if key.startswith("loss.") and key.count(".") > 1}
     changed = {key: value for key, value in wanted.items() if key in different or key.rpartition(".")[0] in terms}
@@ -87,29 +79,9 @@ def _is_plain(text: str) -> bool:
         return False
 
 
-def _find_gpu(config: Config) -> str:
-    """The file of configs/gpu with the fewest different facts, then the fewest different choices."""
-    facts, choices = _flatten(to_mapping(config.hardware)), _flatten(to_mapping(config.train))
-
-    def rank(name: str) -> tuple[int, int, str]:
-        gpu = load_gpu(name)
-        facts_of, choices_of = _flatten(to_mapping(gpu.hardware)), _flatten(to_mapping(gpu.run))
-        return _count_different(facts_of, facts), _count_different(choices_of, choices), name
-
-    return min(list_names("gpu"), key=rank)
-
-
-def _find_model(config: Config) -> str:
-    wanted = _flatten(to_mapping(config.model))
-
-    def rank(name: str) -> tuple[int, str]:
-        return _count_different(_flatten(to_mapping(build(ModelConfig, load_named("model", name), name))), wanted), name
-
-    return min(list_names("model"), key=rank)
-
-
-def _count_different(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    return sum(other.get(key, _ABSENT) != value for key, value in one.items())
+def _is_result(key: str) -> bool:
+    """Whether a key may change what comes out; the names that a run was started by stand beside the result."""
+    return key not in _PLACES and not key.startswith("choices.")
 
 
 def _flatten(mapping: Mapping[str, Any]) -> dict[str, Any]:

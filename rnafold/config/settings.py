@@ -4,13 +4,15 @@ Every field is a key of the YAML files and of `--set group.key=value`. Units are
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rnafold.config.encoder import EncoderConfig
-from rnafold.config.hardware import HardwareConfig, RunConfig, check_run
-from rnafold.config.strict_yaml import Section, apply_overrides, build, load_named, load_yaml, merge
+from rnafold.config.hardware import GpuConfig, HardwareConfig, RunConfig, check_use, read_gpu
+from rnafold.config.machine_use import settle_batch
+from rnafold.config.strict_yaml import Section, apply_overrides, build, list_names, load_named, load_yaml, merge
+from rnafold.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +156,7 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig(RunConfig):
-    """The run choices of the GPU's YAML (rnafold.hardware.RunConfig) and what holds on every machine.
+    """The choices of the GPU's YAML (RunConfig) and what holds on every machine.
 
     Attributes:
         epochs: passes over the training clusters.
@@ -197,9 +199,23 @@ class TrainConfig(RunConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """Everything a run is told; saved beside it as config.yaml."""
+class TrainChoices:
+    """`--gpu`, `--model` and `--set` of a training run, as the user named them."""
 
+    gpu: str
+    model: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything a run is told; saved beside it as config.yaml.
+
+    `choices` says by which names it came about; two configurations that say the same are equal however they were
+    named. None in a configuration that was put together by hand or saved before the names were kept.
+    """
+
+    choices: TrainChoices | None = field(default=None, compare=False)
     hardware: HardwareConfig
     train: TrainConfig
     model: ModelConfig
@@ -207,7 +223,12 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        check_run(self.hardware, self.train)
+        check_use(self.hardware, self.train)
+
+    @property
+    def gpu(self) -> str:
+        """The name by which the user chose the hardware, "" where it is not known."""
+        return "" if self.choices is None else self.choices.gpu
 
 
 def resolve_config(
@@ -222,17 +243,43 @@ def resolve_config(
             own it sets `train.lr_rule=fixed`.
         base: further sections between the files and the overrides, such as the demo's.
 
+    Of micro_batch, accumulation and effective_batch what nobody named follows from what is (`settle_batch`).
+
     Raises:
         ConfigError: an unknown name or key, a missing key, a wrong type or value.
     """
-    named = {text.split("=", 1)[0].strip() for text in overrides}
+    machine = read_gpu(gpu)
+    build(GpuConfig, machine, f"GPU {gpu}")  # a file that is at fault itself is refused as such
+    named = _list_named(base or {}, overrides)
+    if "choices" in {key.partition(".")[0] for key in named}:
+        raise ConfigError("--set choices: says how a run was started and cannot be set; use --gpu, --model and --set")
+    extra = []
     if "train.learning_rate" in named and "train.lr_rule" not in named:
-        overrides = [*overrides, "train.lr_rule=fixed"]  # or the rate that the user typed would be without effect
-    machine = load_named("gpu", gpu)
-    sections = Section({"hardware": machine["hardware"], "train": machine["run"], "model": load_named("model", model)})
-    return build(Config, apply_overrides(merge(sections, base or {}), overrides), f"--gpu {gpu} --model {model}")
+        extra = ["train.lr_rule=fixed"]  # or the rate that the user typed would be without effect
+    sections = apply_overrides(
+        merge(machine, Section({"model": load_named("model", model)}), base or {}), [*overrides, *extra]
+    )
+    chosen = {key.removeprefix("train.").removeprefix("hardware.") for key in named}
+    if isinstance(sections["train"], Section) and isinstance(sections["hardware"], Section):
+        sections["train"] = settle_batch(sections["train"], chosen, sections["hardware"].get("num_gpus"))
+    sections["choices"] = Section({"gpu": gpu, "model": model, "overrides": list(overrides)})
+    return build(Config, sections, f"--gpu {gpu} --model {model}")
+
+
+def _list_named(base: Mapping[str, Any], overrides: Sequence[str]) -> set[str]:
+    """The dotted keys, at most two deep, that stand in `base` or in the overrides."""
+    typed = {text.partition("=")[0].strip() for text in overrides}
+    below = {f"{group}.{key}" for group, keys in base.items() if isinstance(keys, Mapping) for key in keys}
+    return typed | below
 
 
 def load_config(path: Path) -> Config:
-    """The configuration saved with a run (config.yaml)."""
-    return build(Config, load_yaml(path), str(path))
+    """The configuration saved with a run (config.yaml); one that was saved without its names gets them by its facts."""
+    config = build(Config, load_yaml(path), str(path))
+    return config if config.choices is not None else replace(config, choices=_name_choices(config))
+
+
+def _name_choices(config: Config) -> TrainChoices | None:
+    """What an old configuration was started with: it holds the hardware's name, and the model's is its file's."""
+    gpu = next((name for name in list_names("gpu") if read_gpu(name)["hardware"]["name"] == config.hardware.name), None)
+    return None if gpu is None else TrainChoices(gpu=gpu, model=config.model.name)

@@ -13,7 +13,7 @@ from rnafold.planner.quota.rules import load_rules
 from rnafold.planner.show import format_hours
 from rnafold.planner.time.load import read_load
 from rnafold.planner.time.measurements import read_measurements
-from rnafold.training.guard import RunGuard, gpu_name
+from rnafold.training.guard import RunGuard
 
 PLANNED: Final = "the planner"
 MEASURED: Final = "finished runs of the same variant"
@@ -52,8 +52,8 @@ def _plan(run: PlannedRun, data: Path) -> Cost:
     if guard.is_trial:
         return Cost(hours=None, source="a small model on a CPU is not planned")
     request = Request(
-        gpu=gpu_name(run.config),
-        model=run.model,
+        gpu=run.gpu,
+        model=run.choices.model,
         config=run.config,
         load=load,
         rules=load_rules(),

@@ -62,7 +62,7 @@ def find_progress(run: PlannedRun) -> Progress:
 def find_difference(saved: Mapping[str, Any], config: Any) -> str:
     """The first setting that differs, as "key: saved there, wanted here"."""
     there, here = flatten(saved), flatten(to_mapping(config))
-    key = next(k for k in here if there.get(k) != here[k])
+    key = next(k for k in here if not k.startswith("choices.") and there.get(k) != here[k])
     return f"{key}: {there.get(key)} there, {here[key]} here"
 
 

@@ -106,7 +106,7 @@ def explain(error: Exception) -> str:
 
 def train_apart(run: PlannedRun, call: ExperimentCall, jobs: int) -> str:
     """Trains by a `train` command of its own; returns why it failed, "" if it did not."""
-    command = [sys.executable, "-m", "rnafold", "train", "--gpu", run.gpu, "--model", run.model, "--resume"]
+    command = [sys.executable, "-m", "rnafold", "train", "--gpu", run.gpu, "--model", run.choices.model, "--resume"]
     command += ["--data", str(call.data), "--out", str(run.folder)]
     left = call.budget.hours_left
     if left is not None:
@@ -116,7 +116,7 @@ def train_apart(run: PlannedRun, call: ExperimentCall, jobs: int) -> str:
     output = run.folder.with_suffix(".log")
     with output.open("a", encoding="utf-8") as file:
         done = subprocess.run(
-            [*command, "--set", *run.overrides],
+            [*command, "--set", *run.choices.overrides],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={"OMP_NUM_THREADS": threads, **os.environ},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from rnafold.config.settings import Config, resolve_config
+from rnafold.config.settings import Config, TrainChoices, resolve_config
 from rnafold.config.strict_yaml import build, load_yaml
 from rnafold.errors import ConfigError
 
@@ -113,16 +113,24 @@ class Experiment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRun:
-    """One training run: variant, seed, its resolved configuration and what that comes from, and its folder."""
+    """One training run: variant, seed, its resolved configuration (it keeps its names), and its folder."""
 
     experiment: str
     variant: str
     seed: int
-    gpu: str
-    model: str
-    overrides: tuple[str, ...]
     config: Config
     folder: Path
+
+    @property
+    def gpu(self) -> str:
+        """The file of configs/gpu that it runs on."""
+        return self.choices.gpu
+
+    @property
+    def choices(self) -> TrainChoices:
+        """`--gpu`, `--model` and `--set` that lead to its configuration."""
+        assert self.config.choices is not None, "resolve_config keeps the names"
+        return self.config.choices
 
     @property
     def label(self) -> str:
@@ -166,9 +174,6 @@ def plan_runs(experiment: Experiment, gpu: str, out: Path) -> tuple[PlannedRun, 
                     experiment=experiment.name,
                     variant=name,
                     seed=seed,
-                    gpu=gpu,
-                    model=model,
-                    overrides=overrides,
                     config=config,
                     folder=folder,
                 )
@@ -186,7 +191,9 @@ def _check_runs(experiment: Experiment, runs: Sequence[PlannedRun]) -> None:
         if experiment.measure != "expected_tm_r":
             continue
         if run.config.model.kind == "plain":
-            raise ConfigError(f"{experiment.name}: variants.{run.variant}: model {run.model} expects no TM-score")
+            raise ConfigError(
+                f"{experiment.name}: variants.{run.variant}: model {run.config.model.name} expects no TM-score"
+            )
         if experiment.baseline == START and run.config.data.start == "ideal":
             raise ConfigError(
                 f"{experiment.name}: variants.{run.variant}: data.start=ideal has no confidence to compare with; "

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from rnafold import __version__
-from rnafold.config.reproduction import TrainChoices, format_train_command, wrap_command
-from rnafold.config.settings import Config
+from rnafold.config.reproduction import format_train_command, wrap_command
+from rnafold.config.settings import Config, TrainChoices
 from rnafold.features.build import MAX_WHOLE
 from rnafold.files.run_folder import RunRecord, look_up, read_number
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rnafold.config.hardware import load_gpus
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
@@ -118,7 +117,7 @@ class RunGuard:
         self.session = LedgerSession(
             self.ledger_path,
             self.out.name,
-            gpu_name(self.config),
+            self.config.gpu,
             counts=self.counts,
             planned_hours=hours,
             predicted_hours=hours,
@@ -131,9 +130,10 @@ class RunGuard:
 
     def _request(self, load: TrainingLoad) -> Request:
         return Request(
-            gpu=gpu_name(self.config),
+            gpu=self.config.gpu,
             model=self.config.model.name,
             config=self.config,
+            overrides=() if self.config.choices is None else self.config.choices.overrides,
             load=load,
             rules=self.rules,
             state=None,
@@ -188,11 +188,6 @@ class RunGuard:
         self.session.end(outcome, max(peaks, default=None))
         machine = default_machine(self.config)
         append_measurements(self.cache, measurements_of_run([dict(r) for r in records], self.config, machine))
-
-
-def gpu_name(config: Config) -> str:
-    """The file of configs/gpu that a configuration came from, "" for one that is in none."""
-    return next((k for k, g in load_gpus().items() if g.hardware.name == config.hardware.name), "")
 
 
 def bound_gib(config: Config) -> float:

@@ -87,7 +87,7 @@ def test_a_card_with_less_memory_than_any_file_is_told_to_lower_the_batch(
 ) -> None:
     match = match_gpu(device_name, capability, memory_gib, 1, CONFIGS)
     assert (match.name, match.is_exact) == (expected, False)
-    assert match.note.endswith("GiB: lower run.micro_batch")
+    assert match.note.endswith("GiB: lower train.micro_batch")
 
 
 @pytest.mark.parametrize("capability", [(3, 5), (5, 2), (6, 1), (7, 2), (7, 5), (8, 0), (8, 6), (9, 0), (12, 0)])

@@ -447,4 +447,4 @@ def test_numbers_and_texts_of_a_file_reach_the_configuration_as_they_are(tmp_pat
     assert run.config.train.learning_rate == 3e-4 and run.config.train.lr_rule == "fixed"
     assert run.config.data.cache == str(tmp_path / 'a "b"')
     # what a process of its own is told gives the same configuration
-    assert resolve_config(run.gpu, run.model, run.overrides) == run.config
+    assert resolve_config(run.gpu, run.choices.model, run.choices.overrides) == run.config
