@@ -1,4 +1,24 @@
-"""The two errors that a user can mend. The command line prints them on one line and exits with 2."""
+"""The two errors that a user can mend, and what the command line tells its caller: exit codes and the error's line."""
+
+import enum
+from typing import Final
+
+# How the command line begins the one line about an InputError; a parent process finds the reason by it.
+_ERROR_LINE: Final = "error: "
+
+
+class ExitCode(enum.IntEnum):
+    """What every command exits with."""
+
+    DONE = 0
+    # a bug, a loss that was not finite, or a plan that does not fit
+    FAULT = 1
+    # the user's input; one line says where
+    INPUT = 2
+    # a valid file was written but some targets fell back to a plain strand, or a run of an experiment failed
+    LOSSES = 3
+    # whoever read the output (`| head`) has had enough: 128 + SIGPIPE, as the shell says it
+    CLOSED_PIPE = 141
 
 
 class InputError(ValueError):
@@ -15,3 +35,13 @@ class OutOfTime(Exception):  # noqa: N818 - raised by an alarm, not a fault
 
 class ConfigError(InputError):
     """A configuration key or value is wrong; the message names file, key and, for a near miss, the key meant."""
+
+
+def format_error(error: InputError) -> str:
+    """The line about an error on standard error."""
+    return f"{_ERROR_LINE}{error}"
+
+
+def parse_error(line: str) -> str | None:
+    """The message of a line that `format_error` made, None for any other line."""
+    return line.removeprefix(_ERROR_LINE) if line.startswith(_ERROR_LINE) else None

@@ -164,15 +164,6 @@ class Score:
         return max(self.tm, default=0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One defect that a check found: where (`row` counts from 1 below the header, 0 = whole file) and what."""
-
-    row: int
-    column: str
-    message: str
-
-
 def parse_stoichiometry(text: str) -> list[tuple[str, int]]:
     """("A", 2), ("B", 1) of "A:2;B:1"; a chain id may have several letters ("AAA:2").
 

@@ -10,7 +10,7 @@ import numpy as np
 from rnafold.config.settings import resolve_config
 from rnafold.data.competition import read_entries
 from rnafold.data.demo import write_demo_data
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 from rnafold.files.run_folder import RunFolder
 from rnafold.prediction.run import PredictOptions, predict_submission
 from rnafold.report import report_finished_run, write_report
@@ -71,7 +71,7 @@ def run_demo(out: Path, seed: int) -> int:
     findings = check_submission(submission, data / "sample_submission.csv")
     if list_defects(findings):
         print(format_findings(findings))
-        return 1
+        return ExitCode.FAULT
     print(f"{submission}: valid")
     print("5/5 score (part-2 metric, best of five)")
     scores = score_submission(submission, data / "test_labels.csv")
@@ -83,4 +83,4 @@ def run_demo(out: Path, seed: int) -> int:
     report = write_report(run, RunFolder(out).report_file, submission, data / "test_labels.csv")
     print(f"report: {report} (open it in a browser: curves, targets, structures in 3D, expected scores)")
     print(f"submission: {submission.resolve()} (checked); {time.monotonic() - began:.0f} s in all")
-    return 0
+    return ExitCode.DONE

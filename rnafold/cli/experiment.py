@@ -5,14 +5,13 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from rnafold.experiments.spec import Experiment, PlannedRun
     from rnafold.experiments.summary import Summary
 
 log = logging.getLogger(__name__)
-EXIT_DONE, EXIT_FAILED = 0, 3
 DEFAULT_OUT = Path("runs") / "experiments"
 
 _DESCRIPTION = """\
@@ -80,7 +79,7 @@ def run_experiments(arguments: argparse.Namespace) -> int:
         stopped = call.stopped
         if stopped:
             log.info("%s: stopped before its end; the same command goes on from here", experiment.name)
-    return EXIT_FAILED if failed else EXIT_DONE
+    return ExitCode.LOSSES if failed else ExitCode.DONE
 
 
 def _plan(experiment: "Experiment", arguments: argparse.Namespace) -> "tuple[PlannedRun, ...]":

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 from rnafold.files.run_folder import RunFolder
 from rnafold.planner.quota.ledger import LEDGER_FILE
 
@@ -133,7 +133,7 @@ def _bundle(arguments: argparse.Namespace) -> int:
         )
     )
     _print_files(arguments.out, manifest["files"])
-    return 0
+    return ExitCode.DONE
 
 
 def _print_files(folder: Path, files: "list[dict[str, object]]") -> None:
@@ -181,16 +181,17 @@ def _push(arguments: argparse.Namespace) -> int:
         print(f"  the scored rerun, which you start by submitting, takes up to {kernel.parameters['HOURS']:g} h more")
     if api is None:
         print("nothing sent: add --yes to upload and start")
-        return 0
+        return ExitCode.DONE
     _require_quota(api, name_of_hours, hours, arguments.ignore_quota)
     print(client.upload_bundle(api, arguments.bundle, str(manifest["digest"])))
     print(client.push_kernel(api, kernel, hours))
     print(f"follow it: python -m rnafold kaggle status {arguments.kernel} --user {user} --yes")
-    return 0
+    return ExitCode.DONE
 
 
 def _require_quota(api: object, name: str, hours: float, ignore: bool) -> None:
-    from rnafold.planner.quota.rules import load_rules, read_kaggle_quota
+    from rnafold.kaggle.quota import read_kaggle_quota
+    from rnafold.planner.quota.rules import load_rules
 
     state = read_kaggle_quota(api, load_rules(), datetime.datetime.now(datetime.UTC))
     text = f"{state.left:.1f} h left of {state.total:.1f} ({state.reserved:.1f} h reserved by running sessions)"
@@ -208,9 +209,9 @@ def _status(arguments: argparse.Namespace) -> int:
     kernel = f"{_user(arguments)}/rnafold-{arguments.kernel}"
     if not arguments.yes:
         print(f"would ask Kaggle for the status of {kernel}; costs no quota; add --yes")
-        return 0
+        return ExitCode.DONE
     print(client.read_status(client.connect(), kernel))
-    return 0
+    return ExitCode.DONE
 
 
 def _pull(arguments: argparse.Namespace) -> int:
@@ -220,7 +221,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     out = arguments.out or ROOT / "output" / arguments.kernel
     if not arguments.yes:
         print(f"would download the output of {kernel} to {out}; costs no quota; add --yes")
-        return 0
+        return ExitCode.DONE
     files = client.pull_output(client.connect(), kernel, out)
     print(f"{out}: {len(files)} files")
     added = client.take_over_ledger(out / LEDGER_FILE, LEDGER)
@@ -229,7 +230,7 @@ def _pull(arguments: argparse.Namespace) -> int:
     weights = RunFolder(out / "run").weights_file
     if weights.is_file():
         print(f"predict with them: python -m rnafold kaggle bundle --weights {weights}")
-    return 0
+    return ExitCode.DONE
 
 
 def _preflight(arguments: argparse.Namespace) -> int:
@@ -245,4 +246,4 @@ def _preflight(arguments: argparse.Namespace) -> int:
     )
     print(report.format())
     report.require_no_faults()
-    return 0
+    return ExitCode.DONE

@@ -8,19 +8,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 from rnafold.planner.quota.ledger import LEDGER_FILE, Session, read_sessions
 from rnafold.planner.quota.rules import (
     QuotaRules,
     QuotaState,
-    connect_kaggle,
-    current_state,
-    has_credentials,
     load_rules,
     state_to_json,
 )
 
-EXIT_DONE, EXIT_DOES_NOT_FIT = 0, 1
 DEFAULT_LEDGER = Path("runs") / LEDGER_FILE
 
 
@@ -121,7 +117,7 @@ def _plan_run(arguments: argparse.Namespace, overrides: list[str], rules: QuotaR
     )
     plan = build_plan(request, store)
     print(json.dumps(plan_to_json(plan)) if arguments.json else format_plan(plan))
-    return EXIT_DONE if plan.fits else EXIT_DOES_NOT_FIT
+    return ExitCode.DONE if plan.fits else ExitCode.FAULT
 
 
 def _calibrate(arguments: argparse.Namespace, gpu: str, overrides: Sequence[str]) -> None:
@@ -152,7 +148,7 @@ def _plan_matrix(arguments: argparse.Namespace, overrides: list[str], rules: Quo
     measurements = read_measurements(arguments.cache)
     cells, impossible = build_matrix(load, TraceStore(arguments.cache), rules, measurements, overrides)
     print(json.dumps(matrix_to_json(cells, impossible)) if arguments.json else format_matrix(cells, impossible))
-    return EXIT_DONE
+    return ExitCode.DONE
 
 
 def _plan_workload(arguments: argparse.Namespace) -> int:
@@ -163,13 +159,14 @@ def _plan_workload(arguments: argparse.Namespace) -> int:
     plan = plan_workload(arguments.workload, arguments.set, load_gpus(), gpu)
     print(json.dumps(workload_to_json(plan)) if arguments.json else format_workload(plan))
     fits = plan.fits if gpu is None else any(c.fits for c in plan.cards if c.gpu == gpu)
-    return EXIT_DONE if fits else EXIT_DOES_NOT_FIT
+    return ExitCode.DONE if fits else ExitCode.FAULT
 
 
 def _read_state(arguments: argparse.Namespace, rules: QuotaRules) -> tuple[QuotaState, str]:
-    connect = connect_kaggle if not arguments.offline and has_credentials() else None
+    from rnafold.kaggle.quota import read_state
+
     now = datetime.datetime.now(datetime.UTC)
-    return current_state(read_sessions(arguments.ledger), rules, now, connect=connect)
+    return read_state(read_sessions(arguments.ledger), rules, now, offline=arguments.offline)
 
 
 def run_quota(arguments: argparse.Namespace) -> int:
@@ -183,7 +180,7 @@ def run_quota(arguments: argparse.Namespace) -> int:
     if arguments.json:
         plain = [{**_session_json(s)} for s in sessions]
         print(json.dumps({**state_to_json(state), "note": note, "reserve": rules.reserve_hours, "sessions": plain}))
-        return EXIT_DONE
+        return ExitCode.DONE
     free = max(state.left - rules.reserve_hours, 0.0)
     print(
         f"GPU hours this week: {state.used:.2f} used, {state.reserved:.2f} reserved by running sessions, "
@@ -192,7 +189,7 @@ def run_quota(arguments: argparse.Namespace) -> int:
     )
     for session in sessions:
         print(format_session(session))
-    return EXIT_DONE
+    return ExitCode.DONE
 
 
 def _session_json(session: Session) -> dict[str, object]:

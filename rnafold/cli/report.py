@@ -4,7 +4,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +81,14 @@ def _report(arguments: argparse.Namespace) -> int:
         mode=arguments.mode,
     )
     print(f"{path}: written ({path.stat().st_size / 2**20:.1f} MiB)")
-    return 0
+    return ExitCode.DONE
 
 
 def _card(arguments: argparse.Namespace) -> int:
     from rnafold.report.model_card import write_card
 
     print(f"{write_card(arguments.run, arguments.results, arguments.out)}: written")
-    return 0
+    return ExitCode.DONE
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -117,7 +117,7 @@ def _export(arguments: argparse.Namespace) -> int:
         remark = "100 X MEAN LDDT AGAINST THE OTHER PREDICTIONS"
         write(arguments.out / f"{target_id}.{suffix}", target, moved, 100 * measure_model_agreement(models), remark)
     print(f"{arguments.out}: {len(submission.groups)} files written")
-    return 0
+    return ExitCode.DONE
 
 
 def _export_with_labels(arguments: argparse.Namespace) -> int:
@@ -145,4 +145,4 @@ def _export_with_labels(arguments: argparse.Namespace) -> int:
         )
         write(arguments.out / f"{target_id}_reference.{suffix}", target, result.reference.c1)
     print(f"{arguments.out}: {2 * len(results)} files written")
-    return 0
+    return ExitCode.DONE

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rnafold import machine
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError, parse_error
 from rnafold.experiments.costs import describe_rest
 from rnafold.experiments.results import find_progress, read_preparation_seconds, read_state
 from rnafold.experiments.spec import PlannedRun
@@ -127,9 +127,10 @@ def train_apart(run: PlannedRun, call: ExperimentCall, jobs: int) -> str:
         return NOT_FINITE
     if done.returncode == 0:
         return ""
-    said = [x for x in output.read_text(encoding="utf-8", errors="replace").splitlines() if x.startswith("error: ")]
-    if done.returncode == 2 and said:
-        return said[-1].removeprefix("error: ")
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = [reason for line in lines if (reason := parse_error(line)) is not None]
+    if done.returncode == ExitCode.INPUT and said:
+        return said[-1]
     if done.returncode < 0:
         return f"killed by signal {-done.returncode} (9: most likely out of memory); see {output}"
     return f"exit code {done.returncode}; see {output}"

@@ -24,7 +24,7 @@ import torch
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError, parse_error
 from rnafold.files.atomic import write_text
 from rnafold.files.metrics import read_metrics
 from rnafold.files.run_folder import RunFolder
@@ -138,9 +138,9 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
     _note_overhead(ledger, known, session.gpu, (clock() - began) / 3600.0)
     summary["resumed_from_step"] = 0 if earlier is None else earlier.step
     write_text(session.working / SESSION_FILE, json.dumps(summary, indent=1))
-    if code not in (0, None):
+    if code not in (ExitCode.DONE, None):
         last = read_last_line(session.working / "train.log")
-        raise InputError(f"training ended with exit code {code}: {last.removeprefix('error: ')}")
+        raise InputError(f"training ended with exit code {code}: {parse_error(last) or last}")
     return summary
 
 
@@ -416,7 +416,7 @@ def _preflight(kind: str, gpu: str, inputs: Path, working: Path, competition: st
         print(done.stdout, end="", flush=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"])[-1]
-        raise InputError(last.removeprefix("error: "))
+        raise InputError(parse_error(last) or last)
 
 
 def _start_logging() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from rnafold.data.competition import read_targets
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 from rnafold.files.atomic import write_text
 from rnafold.prediction.deadline import build_fallback, match_targets, measure_effort
 from rnafold.structure import Target
@@ -36,8 +36,8 @@ RESERVE_SHARE, RESERVE_SECONDS = 0.01, 2.0
 LEAST_SECONDS = 5.0
 # Loading torch and the weights is not part of a process's own deadline: so much is held back, or this share of it.
 STARTUP_SECONDS, STARTUP_SHARE = 15.0, 0.3
-# Exit codes of `predict`: all done, done with some targets on their fallback; and the user's input at fault.
-DONE_CODES, INPUT_CODE = (0, 3), 2
+# What `predict` exits with where it wrote a file: all done, or some targets on their fallback.
+DONE_CODES = (ExitCode.DONE, ExitCode.LOSSES)
 PREDICT = (sys.executable, "-m", "rnafold", "predict")
 
 
@@ -284,7 +284,7 @@ class ShardedPrediction:
         if code in DONE_CODES or late:
             return []
         self.deaths += 1
-        if code == INPUT_CODE:
+        if code == ExitCode.INPUT:
             # smaller groups would say the same
             self.reason = self.reason or read_last_line(item.out.with_name("log.txt"))
             return [] if item.job.tries else [replace(item.job, tries=1)]

@@ -2,13 +2,13 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Literal
 
 import numpy as np
 
 from rnafold.data.tables import list_names
-from rnafold.structure import Finding
 from rnafold.submission.rows import (
     COLUMNS,
     COORDINATE_MAXIMUM,
@@ -24,11 +24,35 @@ from rnafold.submission.rows import (
     read_sample,
 )
 
-WARNING: Final = "warning: "
+Severity = Literal["defect", "warning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing wrong with a submission.
+
+    Attributes:
+        row: from 1 below the header, 0 for the whole file.
+        column: of the header; "" where it is about a whole row.
+        kind: what is wrong, the same words for all of a kind.
+        detail: what was found here and what was expected.
+        severity: a defect makes the file invalid; a warning costs only score.
+    """
+
+    row: int
+    column: str
+    kind: str
+    detail: str
+    severity: Severity = "defect"
+
+    @property
+    def message(self) -> str:
+        """Kind and detail."""
+        return f"{self.kind}: {self.detail}"
 
 
 def check_submission(path: str | Path, sample_path: str | Path) -> list[Finding]:
-    """Every defect of a submission, cell by cell, and warnings (messages that start with "warning: ").
+    """Every defect of a submission, cell by cell, and warnings.
 
     Args:
         path: the submission.
@@ -44,14 +68,14 @@ def check_submission(path: str | Path, sample_path: str | Path) -> list[Finding]
     raw = read_raw(path)
     findings = list(check_header(raw.header))
     if raw.broken:
-        findings.append(Finding(row=len(raw.rows) + 1, column="", message=f"cut off: {raw.broken}"))
+        findings.append(Finding(row=len(raw.rows) + 1, column="", kind="cut off", detail=f"{raw.broken}"))
     if len(raw.rows) != len(sample.ids):
-        message = f"row count: {len(raw.rows)} rows, expected {len(sample.ids)}"
-        findings.append(Finding(row=0, column="", message=message))
+        detail = f"{len(raw.rows)} rows, expected {len(sample.ids)}"
+        findings.append(Finding(row=0, column="", kind="row count", detail=detail))
     for number, row in enumerate(raw.rows, start=1):
         if len(row) != len(raw.header):
-            message = f"number of fields: {len(row)}, expected {len(raw.header)} (cut off?)"
-            findings.append(Finding(row=number, column="", message=message))
+            detail = f"{len(row)}, expected {len(raw.header)} (cut off?)"
+            findings.append(Finding(row=number, column="", kind="number of fields", detail=detail))
     if "ID" in raw.header:
         findings.extend(_check_ids(raw, sample))
     findings.extend(_check_cells(raw))
@@ -62,25 +86,23 @@ def check_submission(path: str | Path, sample_path: str | Path) -> list[Finding]
 
 def list_defects(findings: Sequence[Finding]) -> list[Finding]:
     """The findings that make a submission invalid, without the warnings."""
-    return [finding for finding in findings if not finding.message.startswith(WARNING)]
+    return [finding for finding in findings if finding.severity == "defect"]
 
 
 def format_findings(findings: Sequence[Finding], most: int = 3) -> str:
     """One line a kind of finding: its count and the first few with row and column; "" without findings."""
-    kinds: dict[str, list[Finding]] = {}
+    kinds: dict[tuple[Severity, str], list[Finding]] = {}
     for finding in findings:
-        prefix = WARNING if finding.message.startswith(WARNING) else ""
-        kind = prefix + finding.message.removeprefix(prefix).partition(":")[0]
-        kinds.setdefault(kind, []).append(finding)
+        kinds.setdefault((finding.severity, finding.kind), []).append(finding)
     lines = []
-    for kind, members in kinds.items():
+    for (severity, kind), members in kinds.items():
         shown = []
         for finding in members[:most]:
             place = f"row {finding.row}" if finding.row else "file"
-            detail = finding.message.removeprefix(kind).removeprefix(":").strip()
-            shown.append(" ".join(part for part in (place, finding.column, detail) if part))
+            shown.append(" ".join(part for part in (place, finding.column, finding.detail) if part))
         rest = "; ..." if len(members) > most else ""
-        lines.append(f"{kind} ({len(members)}): {'; '.join(shown)}{rest}")
+        said = "warning: " if severity == "warning" else ""
+        lines.append(f"{said}{kind} ({len(members)}): {'; '.join(shown)}{rest}")
     return "\n".join(lines)
 
 
@@ -88,15 +110,15 @@ def check_header(header: Sequence[str]) -> Iterator[Finding]:
     missing = [name for name in COLUMNS if name not in header]
     extra = [name for name in header if name not in COLUMNS]
     for name in missing:
-        yield Finding(row=0, column=name, message=f"missing column: found {list_names(header, 18)}")
+        yield Finding(row=0, column=name, kind="missing column", detail=f"found {list_names(header, 18)}")
     for name in extra:
-        yield Finding(row=0, column=name, message="column not expected: there are 18, ID to z_5")
+        yield Finding(row=0, column=name, kind="column not expected", detail="there are 18, ID to z_5")
     for name in sorted({name for name in header if list(header).count(name) > 1}):
-        yield Finding(row=0, column=name, message="column twice: in the header")
+        yield Finding(row=0, column=name, kind="column twice", detail="in the header")
     if not missing and not extra and len(header) == len(COLUMNS) and tuple(header) != COLUMNS:
         place = next(i for i, (found, want) in enumerate(zip(header, COLUMNS, strict=True)) if found != want)
-        message = f"column order: {header[place]!r} stands where {COLUMNS[place]!r} is expected"
-        yield Finding(row=0, column=header[place], message=message)
+        detail = f"{header[place]!r} stands where {COLUMNS[place]!r} is expected"
+        yield Finding(row=0, column=header[place], kind="column order", detail=detail)
 
 
 def _check_ids(raw: RawRows, sample: Sample) -> Iterator[Finding]:
@@ -108,29 +130,29 @@ def _check_ids(raw: RawRows, sample: Sample) -> Iterator[Finding]:
     known: list[tuple[int, int]] = []
     for row, identifier in enumerate(raw.column("ID"), start=1):
         if identifier not in position:
-            yield Finding(row=row, column="ID", message=f"unknown ID: {identifier!r} is not in the sample")
+            yield Finding(row=row, column="ID", kind="unknown ID", detail=f"{identifier!r} is not in the sample")
         elif identifier in first_row:
-            message = f"duplicate ID: {identifier!r} is already in row {first_row[identifier]}"
-            yield Finding(row=row, column="ID", message=message)
+            detail = f"{identifier!r} is already in row {first_row[identifier]}"
+            yield Finding(row=row, column="ID", kind="duplicate ID", detail=detail)
         else:
             first_row[identifier] = row
             known.append((row, position[identifier]))
     for row, index in known:
         if names is not None and names[row - 1] != sample.resnames[index]:
-            message = f"residue name: {names[row - 1]!r}, expected {sample.resnames[index]!r}"
-            yield Finding(row=row, column="resname", message=message)
+            detail = f"{names[row - 1]!r}, expected {sample.resnames[index]!r}"
+            yield Finding(row=row, column="resname", kind="residue name", detail=detail)
         if numbers is not None and numbers[row - 1].strip() != str(sample.resids[index]):
-            message = f"residue number: {numbers[row - 1]!r}, expected {sample.resids[index]}"
-            yield Finding(row=row, column="resid", message=message)
+            detail = f"{numbers[row - 1]!r}, expected {sample.resids[index]}"
+            yield Finding(row=row, column="resid", kind="residue number", detail=detail)
     for index, identifier in enumerate(sample.ids):
         if identifier not in first_row:
-            message = f"missing ID: {identifier!r}, row {index + 1} of the sample"
-            yield Finding(row=0, column="ID", message=message)
+            detail = f"{identifier!r}, row {index + 1} of the sample"
+            yield Finding(row=0, column="ID", kind="missing ID", detail=detail)
     in_order = longest_increasing([index for _, index in known])
     for place, (row, index) in enumerate(known):
         if place not in in_order:
-            message = f"wrong order: {sample.ids[index]!r} belongs in row {index + 1}"
-            yield Finding(row=row, column="ID", message=message)
+            detail = f"{sample.ids[index]!r} belongs in row {index + 1}"
+            yield Finding(row=row, column="ID", kind="wrong order", detail=detail)
 
 
 def longest_increasing(values: Sequence[int]) -> set[int]:
@@ -164,23 +186,25 @@ def _check_cells(raw: RawRows) -> Iterator[Finding]:
         for row in sorted(odd | set(np.flatnonzero(~inside).tolist())):
             # A row cut short is reported once, as a wrong number of fields.
             if place < len(raw.rows[row]):
-                yield Finding(row=row + 1, column=name, message=_describe_cell(cells[row].strip()))
+                kind, detail = _describe_cell(cells[row].strip())
+                yield Finding(row=row + 1, column=name, kind=kind, detail=detail)
 
 
-def _describe_cell(text: str) -> str:
+def _describe_cell(text: str) -> tuple[str, str]:
+    """Kind and detail."""
     if not text:
-        return "empty cell: expected a number"
+        return "empty cell", "expected a number"
     try:
         value = float(text)
     except ValueError:
-        return f"text cell: {text!r}, expected a number"
+        return "text cell", f"{text!r}, expected a number"
     if np.isnan(value):
-        return f"NaN cell: {text!r}, expected a number"
+        return "NaN cell", f"{text!r}, expected a number"
     if np.isinf(value):
-        return f"infinite cell: {text!r}, expected a number"
+        return "infinite cell", f"{text!r}, expected a number"
     if "_" in text:
-        return f"text cell: {text!r}, expected a number"
-    return f"out of range: {text}, expected {COORDINATE_MINIMUM} to {COORDINATE_MAXIMUM}"
+        return "text cell", f"{text!r}, expected a number"
+    return "out of range", f"{text}, expected {COORDINATE_MINIMUM} to {COORDINATE_MAXIMUM}"
 
 
 def _check_points(raw: RawRows) -> Iterator[Finding]:
@@ -190,10 +214,16 @@ def _check_points(raw: RawRows) -> Iterator[Finding]:
     for target_id, rows in group_rows(ids, [0] * len(ids)).items():
         points = coords[rows]
         if (points == 0.0).all():
-            message = f"{WARNING}all-zero target: {target_id}"
-            yield Finding(row=int(rows[0]) + 1, column="", message=message)
+            detail = f"{target_id}"
+            yield Finding(row=int(rows[0]) + 1, column="", kind="all-zero target", detail=detail, severity="warning")
             continue
         flat = (np.ptp(points, axis=0) < 1e-3).all(-1) if len(rows) > 1 else np.zeros(NUM_CONFORMATIONS, dtype=bool)
         for conformation in np.flatnonzero(flat):
-            message = f"{WARNING}residues at one point: {target_id}, conformation {conformation + 1}"
-            yield Finding(row=int(rows[0]) + 1, column=f"x_{conformation + 1}", message=message)
+            detail = f"{target_id}, conformation {conformation + 1}"
+            yield Finding(
+                row=int(rows[0]) + 1,
+                column=f"x_{conformation + 1}",
+                kind="residues at one point",
+                detail=detail,
+                severity="warning",
+            )

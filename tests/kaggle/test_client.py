@@ -327,7 +327,8 @@ def test_the_metadata_fields_are_those_that_the_client_knows() -> None:
 
 
 def test_the_quota_is_read_with_what_running_sessions_reserve(kaggle: FakeKaggle) -> None:
-    from rnafold.planner.quota.rules import load_rules, read_kaggle_quota
+    from rnafold.kaggle.quota import read_kaggle_quota
+    from rnafold.planner.quota.rules import load_rules
 
     state = read_kaggle_quota(client.connect(), load_rules(), datetime.datetime.now(datetime.UTC))
     assert (state.total, state.used, state.reserved, state.left) == (30.0, 10.0, 1.0, 19.0)

@@ -17,15 +17,13 @@ from hypothesis import strategies as st
 
 from rnafold.cli.main import main
 from rnafold.errors import ConfigError, InputError
+from rnafold.kaggle.quota import has_credentials, read_kaggle_quota, read_state
 from rnafold.planner.quota.ledger import LedgerSession, Session, append_record, read_ledger, read_sessions
 from rnafold.planner.quota.rules import (
     QuotaState,
     count_runs,
-    current_state,
     cut_sessions,
-    has_credentials,
     load_rules,
-    read_kaggle_quota,
     schedule_runs,
     state_of_ledger,
     week_start,
@@ -211,12 +209,18 @@ def test_kaggle_may_say_hours_in_three_ways(used: object) -> None:
     assert found.resets_at == datetime.datetime(2026, 11, 28, tzinfo=UTC)
 
 
-def test_the_ledger_answers_when_kaggle_does_not() -> None:
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some that no test sends anywhere."""
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "none")
+
+
+def test_the_ledger_answers_when_kaggle_does_not(credentials: None) -> None:
     def fail() -> object:
         raise ConnectionError("no route\nto host")
 
     now = SATURDAY + hours(10)
-    found, note = current_state([session(SATURDAY, 4.0)], RULES, now, connect=lambda: SimpleNamespace(quota_view=fail))
+    found, note = read_state([session(SATURDAY, 4.0)], RULES, now, login=lambda: SimpleNamespace(quota_view=fail))
     assert found.used == pytest.approx(4.0)
     assert "ConnectionError: no route to host" in note and "ledger" in note
 
@@ -227,20 +231,20 @@ def test_an_answer_without_gpu_quota_is_a_failure_too() -> None:
         read_kaggle_quota(SimpleNamespace(quota_view=lambda: answer), RULES, SATURDAY)
 
 
-def test_a_client_that_exits_without_credentials_does_not_end_the_program() -> None:
+def test_a_client_that_exits_without_credentials_does_not_end_the_program(credentials: None) -> None:
     def leave() -> object:
         raise SystemExit(1)
 
-    found, note = current_state([], RULES, SATURDAY, connect=lambda: SimpleNamespace(quota_view=leave))
+    found, note = read_state([], RULES, SATURDAY, login=lambda: SimpleNamespace(quota_view=leave))
     assert found.source == "the ledger" and "SystemExit" in note
 
 
-def test_the_larger_count_of_hours_is_taken() -> None:
+def test_the_larger_count_of_hours_is_taken(credentials: None) -> None:
     now = SATURDAY + hours(10)
     ours = [session(SATURDAY, 6.0)]
-    behind, note = current_state(ours, RULES, now, connect=lambda: client(hours(5), hours(30)))
+    behind, note = read_state(ours, RULES, now, login=lambda: client(hours(5), hours(30)))
     assert behind.used == pytest.approx(6.0) and "ahead of Kaggle" in note
-    ahead, note = current_state(ours, RULES, now, connect=lambda: client(hours(9), hours(30)))
+    ahead, note = read_state(ours, RULES, now, login=lambda: client(hours(9), hours(30)))
     assert ahead.used == 9.0 and "as Kaggle counts" in note
 
 

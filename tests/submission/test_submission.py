@@ -126,9 +126,9 @@ def test_each_bad_cell_is_named_with_row_and_column(files: Files, column: str, t
     change(out, 3, column, text)
     findings = list_defects(check_submission(out, sample))
     here = [finding for finding in findings if finding.row == 3]
-    assert [(finding.column, finding.message.partition(":")[0]) for finding in here] == [(column, kind)]
+    assert [(finding.column, finding.kind) for finding in here] == [(column, kind)]
     # another ID in row 3 also leaves R1_2 missing; nothing else is reported
-    assert [f.message[:10] for f in findings if f.row != 3] == (["missing ID"] if column == "ID" else [])
+    assert [f.kind for f in findings if f.row != 3] == (["missing ID"] if column == "ID" else [])
 
 
 def test_wrong_order_names_only_the_row_that_moved(files: Files) -> None:
@@ -146,7 +146,7 @@ def test_columns_missing_extra_and_misordered_are_named(files: Files) -> None:
     out.write_text(text.replace("x_1,y_1", "y_1,x_1", 1))
     assert format_findings(check_submission(out, sample)).startswith("column order (1): file y_1")
     out.write_text(text.replace(",z_5", ",w_5", 1))
-    found = {(f.column, f.message.partition(":")[0]) for f in check_submission(out, sample)}
+    found = {(f.column, f.kind) for f in check_submission(out, sample)}
     assert found == {("z_5", "missing column"), ("w_5", "column not expected")}
 
 
@@ -176,9 +176,10 @@ def test_all_zero_targets_and_single_points_are_warnings_not_defects(tmp_path: P
     points[3] = 7.0
     write_submission(tmp_path / "o.csv", read_sample(sample), {"R1": points, "R2_x": points[:, :2]})
     found = check_submission(tmp_path / "o.csv", sample)
+    assert {f.severity for f in found} == {"warning"}
     assert [f.message for f in found] == [
-        "warning: residues at one point: R1, conformation 4",
-        "warning: residues at one point: R2_x, conformation 4",
+        "residues at one point: R1, conformation 4",
+        "residues at one point: R2_x, conformation 4",
     ]
 
 

@@ -2,12 +2,9 @@
 
 import dataclasses
 import datetime
-import importlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rnafold.config.building import build
@@ -135,88 +132,11 @@ def _between(first: datetime.datetime, second: datetime.datetime) -> float:
     return (second - first).total_seconds() / 3600.0
 
 
-def has_credentials(environment: dict[str, str] | None = None, home: Path | None = None) -> bool:
-    """Whether the kaggle client would find credentials; they are not read."""
-    values = dict(os.environ) if environment is None else environment
-    if values.get("KAGGLE_API_TOKEN") or (values.get("KAGGLE_USERNAME") and values.get("KAGGLE_KEY")):
-        return True
-    folder = Path(values.get("KAGGLE_CONFIG_DIR") or (home or Path.home()) / ".kaggle")
-    return any((folder / name).is_file() for name in ("kaggle.json", "access_token"))
-
-
-def connect_kaggle() -> Any:
-    """The kaggle client, logged in.
-
-    Raises:
-        InputError: the package is not installed.
-    """
-    try:
-        module: Any = importlib.import_module("kaggle.api.kaggle_api_extended")
-    except ImportError:
-        raise InputError("the kaggle package is not installed (pip install kaggle)") from None
-    client = module.KaggleApi()
-    client.authenticate()
-    return client
-
-
-def read_kaggle_quota(client: Any, rules: QuotaRules, now: datetime.datetime) -> QuotaState:
-    """The week's GPU hours as Kaggle counts them.
-
-    Args:
-        client: has `quota_view()`, as kaggle's client does.
-        rules: for the time of the reset, should Kaggle not tell.
-        now: aware.
-
-    Raises:
-        InputError: the client failed, or its answer holds no GPU quota.
-    """
-    try:
-        answer = client.quota_view()
-        quota = answer.gpu_quota
-        used, total = _hours(quota.time_used), _hours(quota.total_time_allowed)
-        reserved = _hours(getattr(quota, "time_reserved", None) or 0.0)
-        refresh = answer.quota_refresh_time
-    # The client raises requests', urllib3's and its own errors, and SystemExit; the ledger then answers instead.
-    except (Exception, SystemExit) as error:
-        raise InputError(f"Kaggle's quota cannot be read ({type(error).__name__}: {_one_line(error)})") from error
-    if refresh is None:
-        refresh = week_start(now, rules) + datetime.timedelta(days=7)
-    elif refresh.tzinfo is None:
-        refresh = refresh.replace(tzinfo=datetime.UTC)
-    return QuotaState(total=total, used=used, reserved=reserved, resets_at=refresh, source="Kaggle")
-
-
-def _hours(value: Any) -> float:
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds() / 3600.0
-    if isinstance(value, str) and value.endswith("s"):
-        # the service's own notation, "18000s"
-        return float(value[:-1]) / 3600.0
-    return float(value) / 3600.0
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]
-
-
-def current_state(
-    sessions: Iterable[Session],
-    rules: QuotaRules,
-    now: datetime.datetime,
-    *,
-    connect: Callable[[], Any] | None = None,
-) -> tuple[QuotaState, str]:
-    """The state of the week and a note: Kaggle's own figure with `connect`, else the ledger's.
+def join_counts(ours: QuotaState, theirs: QuotaState) -> tuple[QuotaState, str]:
+    """The week by the ledger and by Kaggle as one, and a note.
 
     Kaggle's figure lags behind; the larger of both counts of used hours is taken.
     """
-    ours = state_of_ledger(sessions, rules, now)
-    if connect is None:
-        return ours, "no Kaggle credentials: hours are counted from the ledger"
-    try:
-        theirs = read_kaggle_quota(connect(), rules, now)
-    except InputError as error:
-        return ours, f"{error}; hours are counted from the ledger"
     used = max(theirs.used, ours.used)
     note = "as Kaggle counts them" if theirs.used >= ours.used else "by the ledger, which is ahead of Kaggle"
     reserved = max(theirs.reserved, ours.reserved)

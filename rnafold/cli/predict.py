@@ -1,0 +1,74 @@
+"""The command `predict`."""
+
+import argparse
+import time
+from pathlib import Path
+
+from rnafold.errors import ExitCode, InputError
+
+
+def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds `predict`."""
+    predict = commands.add_parser(
+        "predict",
+        help="predict five conformations of every test target",
+        description="Writes a valid submission at once and improves it target by target until done or out of time.",
+    )
+    predict.add_argument("--test", required=True, type=Path, metavar="CSV", help="test_sequences.csv")
+    predict.add_argument("--sample", required=True, type=Path, metavar="CSV", help="sample_submission.csv")
+    predict.add_argument("--out", required=True, type=Path, metavar="CSV", help="the submission to write")
+    predict.add_argument("--weights", type=Path, metavar="FILE", help="best.safetensors (default: the shipped weights)")
+    predict.add_argument(
+        "--templates",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with labelled sequences (train_*.csv) or structure files to take templates and loops from",
+    )
+    predict.add_argument(
+        "--slots",
+        metavar="NAME_OR_FILE",
+        help="which source fills the five: default, network, template, assembly, or a file",
+    )
+    predict.add_argument("--no-network", action="store_true", help="leave the network out")
+    predict.add_argument(
+        "--no-date-gate",
+        metavar="CONFIRM",
+        help="let targets see templates of any date; CONFIRM must read scores-will-be-inflated",
+    )
+    predict.add_argument("--deadline-minutes", type=float, metavar="M", help="a valid file stands before M minutes")
+    predict.add_argument("--msa", type=Path, action="append", default=[], metavar="DIR", help="folder with MSA files")
+    predict.add_argument("--cache", type=Path, default=Path(".cache/rnafold"), metavar="DIR", help="computed features")
+    predict.add_argument("--gpu", default="auto", metavar="NAME", help="a file in configs/gpu, or auto (default)")
+    predict.add_argument("--seed", type=int, default=0, metavar="N", help="every random choice hangs on it")
+    predict.set_defaults(call=_predict)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    began = time.monotonic()
+    from rnafold.prediction.run import GATE_CONFIRMATION, PredictOptions, predict_submission
+
+    if arguments.deadline_minutes is not None and arguments.deadline_minutes <= 0:
+        raise InputError(f"--deadline-minutes {arguments.deadline_minutes}: expected a number above 0")
+    if arguments.no_date_gate is not None and arguments.no_date_gate != GATE_CONFIRMATION:
+        raise InputError(f"--no-date-gate {arguments.no_date_gate}: type {GATE_CONFIRMATION} to confirm")
+    outcome = predict_submission(
+        PredictOptions(
+            test=arguments.test,
+            sample=arguments.sample,
+            out=arguments.out,
+            weights=arguments.weights,
+            use_network=not arguments.no_network,
+            templates=tuple(arguments.templates),
+            slots=arguments.slots,
+            gated=arguments.no_date_gate is None,
+            began=began,
+            deadline_minutes=arguments.deadline_minutes,
+            msa_folders=tuple(arguments.msa),
+            cache=arguments.cache,
+            gpu=arguments.gpu,
+            seed=arguments.seed,
+        )
+    )
+    return ExitCode.LOSSES if outcome.failed else ExitCode.DONE
