@@ -4,11 +4,9 @@ Weights of a network with a pretrained encoder name the encoder's file with its 
 accepted: whether it beat the network without it on the validation targets (rnafold.training.comparison).
 """
 
-import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +17,7 @@ from rnafold.config.settings import ModelConfig
 from rnafold.errors import ConfigError, InputError
 from rnafold.files.mounts import file_sha256, find_mounted
 from rnafold.files.shipped import find_shipped_weights
+from rnafold.files.weights_header import WeightsDescription, parse_metadata
 from rnafold.model.encoder import require_encoder
 from rnafold.model.network import PairNetwork, PlainNetwork, build_network
 
@@ -36,13 +35,13 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork 
         InputError: no such file, no safetensors file, one that this project did not write, or one whose encoder is not
             mounted or is another.
     """
-    metadata, tensors = _read(path)
-    config = _parse_model(path, metadata)
+    described, tensors = _read(path)
+    config = _parse_model(path, described)
     if config.encoder is not None:
         found = find_mounted(config.encoder.path, f"{path}: the encoder's file", path.parent)
         config = replace(config, encoder=replace(config.encoder, path=str(found)))
     network = build_network(config)
-    require_encoder(network, _describe(metadata).get("encoder"), path)
+    require_encoder(network, described.get("encoder"), path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -59,9 +58,8 @@ def choose_weights(path: Path) -> Path | None:
     Raises:
         InputError: as for `load_network`.
     """
-    metadata = _read(path)[0]
-    described = _describe(metadata)
-    if _parse_model(path, metadata).encoder is None or described.get("encoder_accepted") is True:
+    described = _read(path)[0]
+    if _parse_model(path, described).encoder is None or described.get("encoder_accepted") is True:
         return path
     compared = described.get("compared_with")
     if compared is None:
@@ -99,28 +97,22 @@ def read_model_config(path: Path) -> ModelConfig:
     return _parse_model(path, _read(path)[0])
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[WeightsDescription, dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            described = parse_metadata(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from None
-    if "rnafold" not in metadata:
+    if described is None:
         raise InputError(f"{path}: no model configuration in its metadata; expected weights written by `train`")
-    return metadata, tensors
+    return described, tensors
 
 
-def _parse_model(path: Path, metadata: dict[str, str]) -> ModelConfig:
+def _parse_model(path: Path, described: WeightsDescription) -> ModelConfig:
     try:
-        return build(ModelConfig, _describe(metadata)["model"], str(path))
-    except (json.JSONDecodeError, KeyError, ConfigError) as error:
+        return build(ModelConfig, described["model"], str(path))
+    except (TypeError, AttributeError, ConfigError) as error:
         raise InputError(f"{path}: does not fit this version's networks ({str(error).splitlines()[0]})") from None
-
-
-def _describe(metadata: dict[str, str]) -> dict[str, Any]:
-    """What `train` wrote about the weights."""
-    found: dict[str, Any] = json.loads(metadata["rnafold"])
-    return found

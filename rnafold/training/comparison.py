@@ -1,12 +1,10 @@
 """An encoder has to earn its place: both networks predict the same validation targets, and the better one is used."""
 
-import json
 import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -15,6 +13,7 @@ from rnafold.config.settings import Config
 from rnafold.errors import InputError
 from rnafold.files.mounts import file_sha256, find_mounted
 from rnafold.files.run_folder import RunFolder
+from rnafold.files.weights_header import WeightsDescription, format_metadata, read_weights_description
 from rnafold.model.weights import load_network, read_model_config
 from rnafold.training.checkpoint import save_tensors
 from rnafold.training.evaluate import Evaluation, ValidationTarget, evaluate
@@ -84,7 +83,8 @@ def judge_encoder(
         return None
     accepted = round(ours.tm_score, 6) > round(plain.tm_score, 6)  # as recorded, so that the record explains itself
     deviation = standard_error(ours.by_target, plain.by_target)
-    verdict = {
+    verdict: WeightsDescription = {
+        **_describe(weights),
         "encoder_accepted": accepted,
         "compared_tm_score": round(ours.tm_score, 6),
         "compared_with": {"file": str(path), "sha256": file_sha256(path), "tm_score": round(plain.tm_score, 6)},
@@ -116,15 +116,15 @@ def _score(path: Path, validation: Sequence[ValidationTarget], device: torch.dev
     return evaluate(network, validation, network.max_recycles, device)
 
 
-def _describe(path: Path) -> dict[str, Any]:
-    with safe_open(path, framework="pt") as file:
-        found: dict[str, Any] = json.loads((file.metadata() or {})["rnafold"])
-    return found
+def _describe(path: Path) -> WeightsDescription:
+    described = read_weights_description(path)
+    if described is None:
+        raise InputError(f"{path}: not written by `train`")
+    return described
 
 
-def _mark(path: Path, verdict: dict[str, Any]) -> None:
+def _mark(path: Path, verdict: WeightsDescription) -> None:
     """Writes the verdict into the metadata of a weights file, atomically; the tensors stay as they are."""
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    text = json.dumps({**_describe(path), **verdict}, sort_keys=True)
-    save_tensors(path, tensors, {"rnafold": text})
+    save_tensors(path, tensors, format_metadata(verdict))

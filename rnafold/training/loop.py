@@ -1,6 +1,5 @@
 """The training loop: epochs of steps, evaluations, exact resume, a time budget, and a stop where nothing is finite."""
 
-import json
 import logging
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from rnafold.data.sampler import Window
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch
 from rnafold.files.run_folder import RunFolder
+from rnafold.files.weights_header import WeightsDescription, format_metadata
 from rnafold.model.encoder import describe_encoder
 from rnafold.model.network import count_parameters
 from rnafold.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
@@ -213,7 +213,7 @@ class Trainer:
     def _save_weights(self, result: Evaluation | None) -> None:
         if not self.ranks.is_main:
             return
-        metadata = {
+        described: WeightsDescription = {
             "model": asdict(self.config.model),
             "cutoff": self.config.data.cutoff,
             "validation_tm_score": None if result is None else round(result.tm_score, 6),
@@ -221,10 +221,9 @@ class Trainer:
             "seed": self.config.train.seed,
         }
         if encoder := describe_encoder(self.learner.network):
-            metadata |= {"encoder": encoder, "encoder_accepted": False}  # until training.comparison says otherwise
-        # one key: safetensors writes several in an order that differs from run to run
-        text = {"rnafold": json.dumps(metadata, sort_keys=True)}
-        save_tensors(self.folder.weights_file, self.learner.averaged.state_dict(), text)
+            described["encoder"] = encoder
+            described["encoder_accepted"] = False  # until training.comparison says otherwise
+        save_tensors(self.folder.weights_file, self.learner.averaged.state_dict(), format_metadata(described))
 
     def _restore(self) -> bool:
         """Goes to the newest checkpoint; False if there is none."""
