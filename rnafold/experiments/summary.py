@@ -3,13 +3,28 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rnafold import __version__
 from rnafold.errors import InputError
 from rnafold.experiments.results import find_progress, measure_hours, read_result
 from rnafold.experiments.spec import START, Experiment, PlannedRun
 from rnafold.experiments.statistics import MeasuredGain, Series, collect, measure_gain, measure_value
+
+State = Literal["finished", "baseline", "failed", "unfinished", "alone"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """How a variant stands: `alone` has no baseline to be compared with yet; `note` says why, for people."""
+
+    state: State
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.state == "failed":
+            return f"failed: {self.note}"
+        return self.note or self.state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +37,12 @@ class Row:
     by_seed: tuple[float, ...]
     comparison: MeasuredGain | None
     hours: float
-    status: str
+    status: Status
 
     @property
     def verdict(self) -> str:
         """yes, no or open; baseline; or what kept a variant from getting one."""
-        return self.comparison.verdict if self.comparison is not None else self.status
+        return self.comparison.verdict if self.comparison is not None else str(self.status)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +57,24 @@ class Summary:
     @property
     def has_failed(self) -> bool:
         """Whether a variant failed."""
-        return any(row.status.startswith("failed") for row in self.rows)
+        return any(row.status.state == "failed" for row in self.rows)
 
     @property
     def is_complete(self) -> bool:
         """Whether every variant is finished or failed: only then the table goes on record."""
-        return not any(row.status.startswith("unfinished") for row in self.rows)
+        return not any(row.status.state == "unfinished" for row in self.rows)
 
 
 def summarize(experiment: Experiment, runs: Sequence[PlannedRun], failures: Mapping[tuple[str, int], str]) -> Summary:
     """Reads the runs and compares every variant whose seeds are all finished with the baseline."""
     groups = {name: [r for r in runs if r.variant == name] for name in experiment.variants}
     series: dict[str, Series] = {}
-    status: dict[str, str] = {}
+    status: dict[str, Status] = {}
     targets: tuple[str, ...] = ()
     # the baseline first: its targets are those that all others must have
     for name in sorted(groups, key=lambda n: n != experiment.baseline):
         status[name] = _describe_progress(groups[name], failures)
-        if status[name]:
+        if status[name].state != "finished":
             continue
         try:
             results = [read_result(r.folder) for r in groups[name]]
@@ -67,7 +82,7 @@ def summarize(experiment: Experiment, runs: Sequence[PlannedRun], failures: Mapp
             series[name] = collect(results, targets)
             measure_value(experiment.measure, series[name])
         except InputError as error:
-            status[name] = f"failed: {error}"
+            status[name] = Status(state="failed", note=str(error))
     rows = [_build_row(experiment, name, groups[name], series, status[name]) for name in experiment.variants]
     return Summary(
         experiment=experiment,
@@ -77,31 +92,34 @@ def summarize(experiment: Experiment, runs: Sequence[PlannedRun], failures: Mapp
     )
 
 
-def _describe_progress(runs: Sequence[PlannedRun], failures: Mapping[tuple[str, int], str]) -> str:
-    """ "" if all are finished, else "failed: .." or "unfinished .."."""
+def _describe_progress(runs: Sequence[PlannedRun], failures: Mapping[tuple[str, int], str]) -> Status:
+    """Finished if all are, else failed or unfinished."""
     failed = {run.seed: failures[run.variant, run.seed] for run in runs if (run.variant, run.seed) in failures}
     if failed:
         seed, reason = next(iter(failed.items()))
-        return f"failed: {reason} (seed {seed}{f' and {len(failed) - 1} more' if len(failed) > 1 else ''})"
+        others = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        return Status(state="failed", note=f"{reason} (seed {seed}{others})")
     finished = sum(find_progress(run) == "finished" for run in runs)
-    return "" if finished == len(runs) else f"unfinished ({finished} of {len(runs)} runs)"
+    if finished == len(runs):
+        return Status(state="finished")
+    return Status(state="unfinished", note=f"unfinished ({finished} of {len(runs)} runs)")
 
 
 def _build_row(
-    experiment: Experiment, name: str, runs: Sequence[PlannedRun], series: Mapping[str, Series], status: str
+    experiment: Experiment, name: str, runs: Sequence[PlannedRun], series: Mapping[str, Series], status: Status
 ) -> Row:
     is_baseline = name == experiment.baseline
     own, base = series.get(name), series.get(experiment.baseline)
     comparison = None
     if own is not None and is_baseline:
-        status = "baseline"
+        status = Status(state="baseline")
     elif own is not None and (base is not None or experiment.baseline == START):
         try:
             comparison = measure_gain(experiment.measure, own, base, experiment.minimum_gain)
         except InputError as error:
-            status = f"failed: {error}"
+            status = Status(state="failed", note=str(error))
     elif own is not None:
-        status = f"no {experiment.baseline} to compare with"
+        status = Status(state="alone", note=f"no {experiment.baseline} to compare with")
     return Row(
         variant=name,
         is_baseline=is_baseline,
@@ -125,7 +143,7 @@ def _add_start(experiment: Experiment, rows: list[Row], series: Mapping[str, Ser
         by_seed=tuple(measure_value(experiment.measure, one, START) for one in first.split()),
         comparison=None,
         hours=0.0,
-        status="baseline",
+        status=Status(state="baseline"),
     )
     return [start, *rows]
 
