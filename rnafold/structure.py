@@ -4,6 +4,7 @@ Shape letters: L residues, A atoms (one a residue today: C1'), N alignment rows.
 """
 
 import datetime
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -165,15 +166,15 @@ class Score:
 
 
 def parse_stoichiometry(text: str) -> list[tuple[str, int]]:
-    """("A", 2), ("B", 1) of "A:2;B:1"; a chain id may have several letters ("AAA:2").
+    """("A", 2), ("B", 1) of "A:2;B:1" or "A:2,B:1"; a chain id may have several letters ("AAA:2").
 
     Raises:
         ValueError: a part that is not `id:count` with a positive count.
     """
     parts = []
-    for part in text.replace(" ", "").strip(";").split(";"):
+    for part in re.split("[;,]", "".join(text.split()).strip(";,")):
         chain_id, colon, count = part.rpartition(":")
-        if not colon or not chain_id or not count.isdigit() or int(count) < 1:
+        if not colon or not chain_id or not re.fullmatch("[0-9]{1,6}", count) or int(count) < 1:
             raise ValueError(f"stoichiometry {text!r}: {part!r} is not of the form chain:count")
         parts.append((chain_id, int(count)))
     return parts

@@ -20,7 +20,7 @@ import pandas as pd
 
 from rnafold.data.files import CompetitionFiles, find_competition_files, find_file
 from rnafold.data.stoichiometry import clean_sequence, split_chains
-from rnafold.data.tables import BLOCK_BYTES, Block, iter_blocks, list_names, read_header, read_rows
+from rnafold.data.tables import BLOCK_BYTES, Block, iter_blocks, list_names, parse_whole, read_header, read_rows
 from rnafold.errors import InputError
 from rnafold.structure import Chain, Entry, Structure, Target, structure_from_points
 
@@ -56,43 +56,60 @@ class LabelledRows:
 def read_targets(path: str | Path) -> list[Target]:
     """Targets of a sequences CSV (train, validation or test; part 1 or 2) in file order.
 
+    An optional cell that cannot be read costs its row at most, and a warning names it: without a stoichiometry one
+    chain, without a date no template (the cutoff lies before any release).
+
     Raises:
-        InputError: no such file, empty, cut off, a missing column, a duplicate target_id, a letter outside A-Z and -,
-            a date that is not YYYY-MM-DD; the message names file, row and column.
+        InputError: no such file, empty, cut off, a missing column, a duplicate target_id, a letter outside A-Z and -;
+            the message names file, row and column.
     """
     header, rows = read_rows(path, ("target_id", "sequence"))
-    return [target for target, _ in _parse_sequence_rows(path, header, rows)]
+    return [target for target, _ in _parse_sequence_rows(path, header, rows, datetime.date.min)]
 
 
 def _parse_sequence_rows(
-    path: str | Path, header: Sequence[str], rows: Sequence[Sequence[str]]
+    path: str | Path, header: Sequence[str], rows: Sequence[Sequence[str]], undated: datetime.date | None
 ) -> list[tuple[Target, str]]:
-    """(target, group) of each row."""
+    """(target, group) of each row; `undated` is the cutoff of one whose date cannot be read."""
     found: dict[str, int] = {}
+    odd: dict[str, list[str]] = {}
     parsed: list[tuple[Target, str]] = []
     for number, row in enumerate(rows, start=1):
         cells = dict(zip(header, row, strict=True))
-        target = _parse_target(path, number, cells)
+        target = _parse_target(path, number, cells, undated, odd)
         if target.target_id in found:
             first = found[target.target_id]
             raise InputError(f"{path}: row {number}, column target_id: {target.target_id!r} is already in row {first}")
         found[target.target_id] = number
         parsed.append((target, cells.get("seq_group", "")))
+    for column, faults in odd.items():
+        more = f" ({len(faults)} such rows in all)" if len(faults) > 1 else ""
+        logger.warning("%s: %s%s", path, faults[0].replace(": ", f", column {column}: ", 1), more)
     return parsed
 
 
-def _parse_target(path: str | Path, number: int, cells: Mapping[str, str]) -> Target:
+def _parse_target(
+    path: str | Path, number: int, cells: Mapping[str, str], undated: datetime.date | None, odd: dict[str, list[str]]
+) -> Target:
+    """The target of one row; what is wrong with its optional cells goes into `odd`, by column."""
     place = f"{path}: row {number}"
     target_id = cells["target_id"].strip()
     if not target_id:
         raise InputError(f"{place}, column target_id: empty, expected a name")
     sequence = _parse_sequence(place, cells["sequence"])
-    chains = split_chains(sequence, cells.get("stoichiometry", ""), cells.get("all_sequences", ""), place)
+    chains, fault = split_chains(sequence, cells.get("stoichiometry", ""), cells.get("all_sequences", ""))
+    if fault:
+        odd.setdefault("stoichiometry", []).append(f"row {number}: {fault}")
+    stated = cells.get("temporal_cutoff", "").strip()
+    cutoff = _parse_date(stated)
+    if stated and cutoff is None:
+        cutoff = undated
+        odd.setdefault("temporal_cutoff", []).append(f"row {number}: {stated!r} is not a date YYYY-MM-DD; no templates")
     return Target(
         target_id=target_id,
         sequence=sequence,
         chains=chains,
-        cutoff=_parse_date(place, cells.get("temporal_cutoff", "")),
+        cutoff=cutoff,
         description=" ".join(cells.get("description", "").split()),
     )
 
@@ -111,14 +128,12 @@ def _parse_sequence(place: str, text: str) -> str:
     return clean_sequence(letters)
 
 
-def _parse_date(place: str, text: str) -> datetime.date | None:
-    text = text.strip()
-    if not text:
-        return None
+def _parse_date(text: str) -> datetime.date | None:
+    """The date of an ISO date or time, None for anything else."""
     try:
-        return datetime.datetime.fromisoformat(text).date()
-    except ValueError as error:
-        raise InputError(f"{place}, column temporal_cutoff: {text!r} is not a date YYYY-MM-DD") from error
+        return datetime.datetime.fromisoformat(text).date() if text.isascii() else None
+    except ValueError:
+        return None
 
 
 def read_labels(
@@ -171,7 +186,7 @@ def read_labelled_rows(
 
 def _coordinate_columns(path: str | Path, header: Sequence[str]) -> list[str]:
     """x_1, y_1, z_1, x_2, ... of as many conformations as the header has."""
-    numbers = sorted({int(name[2:]) for name in header if re.fullmatch(r"[xyz]_\d+", name)})
+    numbers = sorted({int(name[2:]) for name in header if re.fullmatch(r"[xyz]_[0-9]{1,4}", name)})
     names = [f"{axis}_{number}" for number in numbers for axis in "xyz"]
     missing = [name for name in names if name not in header]
     if missing:
@@ -208,7 +223,7 @@ def _runs(path: str | Path, frame: pd.DataFrame, first_row: int) -> Iterator[tup
     resids = frame["resid"].to_numpy()
     for index, identifier in enumerate(frame["ID"]):
         target_id, bar, resid = str(identifier).rpartition("_")
-        if not bar or not resid.isdigit() or int(resid) != resids[index]:
+        if not bar or not resid.isdigit() or parse_whole(resid) != resids[index]:
             raise InputError(
                 f"{path}: row {first_row + index}, column ID: {identifier!r} with resid {resids[index]:g}, "
                 "expected target_id + '_' + resid"
@@ -296,7 +311,9 @@ def read_entries(sequences_path: str | Path, labels_path: str | Path) -> list[En
         InputError: as `read_targets` and `read_labels`, or nothing left.
     """
     header, rows = read_rows(sequences_path, ("target_id", "sequence"))
-    parsed = {target.target_id: (target, group) for target, group in _parse_sequence_rows(sequences_path, header, rows)}
+    parsed = {
+        target.target_id: (target, group) for target, group in _parse_sequence_rows(sequences_path, header, rows, None)
+    }
     entries: list[Entry] = []
     for labelled in read_labelled_rows(labels_path, [target for target, _ in parsed.values()]):
         target, group = parsed[labelled.target_id]

@@ -1,14 +1,10 @@
 """Where each chain of a multi-chain target lies in its concatenated sequence (part 2's stoichiometry)."""
 
-import logging
 import re
 from collections.abc import Sequence
 from typing import Final
 
-from rnafold.errors import InputError
 from rnafold.structure import Chain, parse_stoichiometry, whole_chain
-
-logger = logging.getLogger(__name__)
 
 _AUTHOR: Final = re.compile(r"([^\s,\[\]]+)\s*(?:\[auth\s+([^\]]+)\])?")
 
@@ -44,37 +40,39 @@ def build_chains(lengths: Sequence[tuple[str, int, int]]) -> tuple[Chain, ...]:
     return tuple(chains)
 
 
-def split_chains(sequence: str, stoichiometry: str, all_sequences: str, place: str) -> tuple[Chain, ...]:
+def split_chains(sequence: str, stoichiometry: str, all_sequences: str) -> tuple[tuple[Chain, ...], str]:
     """Chains and copies of a target's concatenated sequence, in the order of its stoichiometry.
 
+    A stoichiometry that is of no known form, or fits no chains, leaves one chain and a note for the caller to log: a
+    target must not be lost for it.
+
     Lengths come from the FASTA records of `all_sequences` (by author id, else by matching text), one unknown length
-    from what is left, and repeats of the sequence itself. Where nothing fits, the whole is taken as one chain and a
-    warning says so: a target must not be lost for it.
+    from what is left, and repeats of the sequence itself.
 
     Args:
         sequence: cleaned sequence (L,).
         stoichiometry: such as "A:2;B:1"; blank means one chain.
         all_sequences: FASTA text, may be blank.
-        place: file and row for messages.
 
-    Raises:
-        InputError: the stoichiometry is not of the form chain:count.
+    Returns:
+        The chains, and what is wrong with the stoichiometry ("" for nothing).
     """
     if not stoichiometry.strip():
-        return whole_chain(len(sequence))
+        return whole_chain(len(sequence)), ""
     try:
         parts = parse_stoichiometry(stoichiometry)
     except ValueError as error:
-        raise InputError(f"{place}, column stoichiometry: {error}") from error
+        return whole_chain(len(sequence)), f"{error}; taken as one chain"
+    if sum(count for _, count in parts) > len(sequence):
+        return whole_chain(len(sequence)), f"{stoichiometry!r} has more chains than the sequence residues"
     records = parse_all_sequences(all_sequences)
     lengths = _place_parts(sequence, parts, records, 0)
     if lengths is None:
         lengths = _lengths_from_ids(sequence, parts, records)
     if lengths is None:
-        logger.warning("%s: stoichiometry %r does not fit a sequence of %d; taken as one chain", place, stoichiometry,
-                       len(sequence))  # fmt: skip
-        return whole_chain(len(sequence), parts[0][0])
-    return build_chains([(*part, length) for part, length in zip(parts, lengths, strict=True)])
+        fault = f"stoichiometry {stoichiometry!r} does not fit a sequence of {len(sequence)}; taken as one chain"
+        return whole_chain(len(sequence), parts[0][0]), fault
+    return build_chains([(*part, length) for part, length in zip(parts, lengths, strict=True)]), ""
 
 
 def _place_parts(

@@ -182,8 +182,7 @@ def _check_cells(raw: RawRows) -> Iterator[Finding]:
         values = parse_column(cells)
         inside = (values >= COORDINATE_MINIMUM) & (values <= COORDINATE_MAXIMUM)
         place = raw.header.index(name)
-        odd = {row for row, cell in enumerate(cells) if "_" in cell}
-        for row in sorted(odd | set(np.flatnonzero(~inside).tolist())):
+        for row in np.flatnonzero(~inside).tolist():
             # A row cut short is reported once, as a wrong number of fields.
             if place < len(raw.rows[row]):
                 kind, detail = _describe_cell(cells[row].strip())
@@ -194,16 +193,13 @@ def _describe_cell(text: str) -> tuple[str, str]:
     """Kind and detail."""
     if not text:
         return "empty cell", "expected a number"
-    try:
-        value = float(text)
-    except ValueError:
-        return "text cell", f"{text!r}, expected a number"
-    if np.isnan(value):
+    value = float(parse_column([text])[0])
+    if text.lower().lstrip("+-") == "nan":
         return "NaN cell", f"{text!r}, expected a number"
+    if np.isnan(value):
+        return "text cell", f"{text!r}, expected a number"
     if np.isinf(value):
         return "infinite cell", f"{text!r}, expected a number"
-    if "_" in text:
-        return "text cell", f"{text!r}, expected a number"
     return "out of range", f"{text}, expected {COORDINATE_MINIMUM} to {COORDINATE_MAXIMUM}"
 
 

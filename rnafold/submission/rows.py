@@ -4,6 +4,7 @@ Format: ID,resname,resid,x_1,y_1,z_1,...,x_5,y_5,z_5 with exactly the IDs and th
 empty or NaN cell, a wrong row count, order or column fails the whole file on Kaggle.
 """
 
+import contextlib
 import csv
 import io
 import logging
@@ -15,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.data.tables import list_names, read_rows, read_text
+from rnafold.data.tables import iter_csv, list_names, parse_number, parse_whole, read_rows, read_text
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.structure import FloatArray
@@ -28,6 +29,7 @@ COORDINATES: Final = tuple(f"{axis}_{number}" for number in range(1, NUM_CONFORM
 COLUMNS: Final = ("ID", "resname", "resid", *COORDINATES)
 COORDINATE_MINIMUM: Final = -999.999
 COORDINATE_MAXIMUM: Final = 9999.999
+_INFINITE: Final = {f"{sign}{word}": float(f"{sign}inf") for sign in ("", "+", "-") for word in ("inf", "infinity")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -85,12 +87,10 @@ def _parse_keys(
         if identifier in seen:
             raise InputError(f"{path}: row {number}, column ID: {identifier!r} is already in row {seen[identifier]}")
         seen[identifier] = number
-        try:
-            resids.append(int(row[at_resid]))
-        except ValueError as error:
-            raise InputError(
-                f"{path}: row {number}, column resid: {row[at_resid]!r}, expected a whole number"
-            ) from error
+        resid = parse_whole(row[at_resid])
+        if resid is None:
+            raise InputError(f"{path}: row {number}, column resid: {row[at_resid]!r}, expected a whole number")
+        resids.append(resid)
     return tuple(seen), tuple(row[at_name] for row in rows), tuple(resids)
 
 
@@ -137,18 +137,12 @@ def parse_coordinates(header: Sequence[str], rows: Sequence[Sequence[str]]) -> F
 
 
 def parse_column(cells: Sequence[str]) -> FloatArray:
-    """Numbers (N,) of text cells, NaN for a cell that is none."""
-    try:
-        return np.array(cells, dtype=np.float64)
-    except ValueError:
-        return np.array([_parse_number(cell) for cell in cells], dtype=np.float64)
-
-
-def _parse_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    """Numbers (N,) of text cells, NaN for a cell that is none, infinity kept as such."""
+    together = "".join(cells)
+    if together.isascii() and "_" not in together:  # float() reads 1_0 and the digits of all scripts
+        with contextlib.suppress(ValueError):
+            return np.array(cells, dtype=np.float64)
+    return np.array([_INFINITE.get(cell.strip().lower()) or parse_number(cell) for cell in cells], dtype=np.float64)
 
 
 def write_submission(path: str | Path, sample: Sample, predictions: Mapping[str, FloatArray]) -> None:
@@ -216,12 +210,12 @@ def read_raw(path: str | Path) -> RawRows:
     Raises:
         InputError: no such file, empty, or not text.
     """
-    reader = csv.reader(read_text(path).splitlines(keepends=True), strict=True)
+    reader = iter_csv(read_text(path).lstrip("\n"))
     header: list[str] = []
     rows: list[list[str]] = []
     try:
         header = [name.strip() for name in next(reader)]
-        rows.extend(row for row in reader if row)
+        rows.extend(row for row in reader if any(cell.strip() for cell in row))
     except csv.Error as error:
         return RawRows(header=header, rows=rows, broken=str(error))
     return RawRows(header=header, rows=rows)

@@ -87,6 +87,37 @@ def test_a_stoichiometry_that_fits_nothing_is_one_chain_with_a_warning(
     assert "row 1" in caplog.text and "A:2" in caplog.text
 
 
+@pytest.mark.parametrize("stoichiometry", ["nan", "A=2", "A:x", "A:0", "A:²", "A:٢", "A:", ":2", "A:99999", "A:2;;B:1"])
+def test_an_odd_stoichiometry_costs_its_row_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stoichiometry: str
+) -> None:
+    rows = f'T,ACGUAC,2025-01-01,d,A:2,">1\nACG"\nU,ACGUAC,2025-01-01,d,{stoichiometry},\n'
+    first, second = read_targets(write(tmp_path / "s.csv", PART2 + rows))
+    assert len(second.chains) == 1 and second.cutoff == datetime.date(2025, 1, 1)
+    assert first.target_id == "T"
+    assert "s.csv: row 2, column stoichiometry: " in caplog.text
+
+
+@pytest.mark.parametrize("date", ["05/27/2022", "soon", "nan", "NaT", "2022-13-01", "٢٠٢٢-٠١-٠١", "2022"])
+def test_an_odd_cutoff_costs_its_row_the_templates_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, date: str
+) -> None:
+    rows = f"T,ACGUA,{date},d,,\nU,ACGUA,2025-01-01,d,,\nV,ACGUA,,d,,\nW,ACGUA,{date},d,,\n"
+    targets = read_targets(write(tmp_path / "s.csv", PART2 + rows))
+    # no structure was released before the first day of the calendar; a blank cell is another thing
+    assert [target.cutoff for target in targets] == [
+        datetime.date.min, datetime.date(2025, 1, 1), None, datetime.date.min,
+    ]  # fmt: skip
+    assert f"row 1, column temporal_cutoff: {date!r}" in caplog.text and "2 such rows in all" in caplog.text
+
+
+def test_chains_are_told_apart_by_semicolons_or_commas(tmp_path: Path) -> None:
+    (target,) = read_targets(write(tmp_path / "s.csv", PART2 + 'T,AACCG,,d,"A:2, B:1",">1|Chain A|\nAA"\n'))
+    assert len(target.chains) in (1, 3)
+    (target,) = read_targets(write(tmp_path / "s.csv", PART2 + 'T,AAAAG,,d,"A:2, B:1",">1|Chain A|\nAA"\n'))
+    assert spans(target.chains) == [("A", 1, 0, 2), ("A", 2, 2, 4), ("B", 1, 4, 5)]
+
+
 def test_fasta_headers_give_author_ids() -> None:
     records = parse_all_sequences(">9I9W_1|Chains A[auth AAA], B|RNA|\nGG\nCC\n>p|Chain C|x|\nMK")
     assert records == [(("AAA", "B"), "GGCC"), (("C",), "NN")]

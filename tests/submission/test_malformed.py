@@ -24,10 +24,8 @@ SEQUENCES = [
     ("empty sequence", S + "T,,\n", ["row 1, column sequence: empty"]),
     ("empty id", S + ",ACG,\n", ["row 1, column target_id: empty"]),
     ("duplicate id", S + "T,ACG,\nU,ACG,\nT,ACG,\n", ["row 3", "'T' is already in row 1"]),
-    ("date", S + "T,ACG,soon\n", ["row 1, column temporal_cutoff", "'soon'", "YYYY-MM-DD"]),
     ("cut-off row", S + "T,ACG,\nU,AC", ["row 2 has 2 fields, expected 3"]),
     ("open quote", S + 'T,ACG,\nU,"ACG,\nV,ACG,\n', ["row 2", "a quote never closed"]),
-    ("stoichiometry", "target_id,sequence,stoichiometry\nT,ACG,A=2\n", ["row 1, column stoichiometry", "'A=2'"]),
 ]
 LABELS = [
     ("empty file", "", ["the file is empty"]),
