@@ -126,7 +126,9 @@ def _calibrate(arguments: argparse.Namespace, gpu: str, overrides: Sequence[str]
     from rnafold.training.calibrate import calibrate
 
     if arguments.data is None:
-        raise InputError("--calibrate: give the data to measure on with --data DIR (`rnafold demo` leaves some)")
+        raise InputError(
+            "--calibrate: give the data to measure on with --data DIR (`python -m rnafold demo` leaves some)"
+        )
     found = calibrate(resolve_config(gpu, arguments.model, overrides), arguments.data)
     append_measurements(arguments.cache, found.measurements)
 

@@ -6,7 +6,7 @@ Identity of two sequences = identical letters in their best global alignment / l
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,10 @@ MAX_ALIGNED: Final = 3000
 MATCH: Final = 2
 MISMATCH: Final = -1
 GAP: Final = -2
-IDENTICAL, SIMILAR, OLDER = "identical", "similar", "similar but older"
+LeakKind = Literal["identical", "similar", "similar but older"]
+IDENTICAL: Final = "identical"
+SIMILAR: Final = "similar"
+OLDER: Final = "similar but older"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,7 @@ class Leak:
     validation_id: str
     train_id: str
     identity: float
-    kind: str
+    kind: LeakKind
     validation_cutoff: datetime.date | None
     train_cutoff: datetime.date | None
 
