@@ -1,14 +1,19 @@
-# Two commands: `make demo` and `make test`. Both set up .venv on first use and stay quiet afterwards.
+# `make demo`, `make quick` and `make test`. All set up .venv on first use and stay quiet afterwards.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+# The rooms of what the last commit changed, of what has changed since, and of new files: rnafold/ROOM/.. or tests/ROOM/..
+ROOMS ?= $(shell { git diff --name-only HEAD~1; git ls-files --others --exclude-standard; } 2>/dev/null \
+	| sed -nE 's,^(rnafold|tests)/([a-z]+)/.*,\2,p' | sort -u)
 
-.PHONY: demo test lint setup weights clean
+.PHONY: demo test quick lint setup weights clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, predict, check, score and report on the embedded data (demo/)"
+	@echo "make quick  ruff, mypy --strict, the map and the fast tests of the rooms that changed (or ROOMS=\"scoring data\")"
 	@echo "make test   ruff, mypy --strict and the test suite"
 	@echo "make weights DATA=DIR   train the weights that ship, measure them, write their model card"
 	@echo "make setup  only the environment (.venv)"
@@ -35,8 +40,12 @@ lint: $(STAMP)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+quick: lint
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" \
+		tests/test_architecture.py $(wildcard $(ROOMS:%=tests/%))
+
 test: lint
-	@OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo build dist *.egg-info .cache .mypy_cache .ruff_cache .pytest_cache

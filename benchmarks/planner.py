@@ -1,5 +1,5 @@
 """Predicted against real peak memory of the trainer's own step on this CPU: `python benchmarks/planner.py memory`.
-`python benchmarks/planner.py brief` prints the brief's four cards at its batches and 1,200 residues.
+`python benchmarks/planner.py brief` prints the four cards of the brief (docs/studies/gpu.md) at 1,200 residues.
 
 The real figure is the sum of the CPU allocator's events (torch.profiler, profile_memory) in one optimizer step of
 rnafold.training.loop.Trainer, added to what is held before it. Nothing is scaled or fitted.

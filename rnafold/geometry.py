@@ -52,7 +52,7 @@ def build_helix(num_pairs: int) -> tuple[FloatArray, FloatArray]:
     """Ideal right-handed A-form helix: strand (n, 3) in 5'-3' order and the partner of each residue (n, 3), in Å.
 
     Residue k of the strand pairs with row k of the second array, which therefore runs 3'-5'.
-    Source: rna.HELIX_* (measured).
+    Source: rna.HELIX_*, measured: docs/studies/geometry.md.
     """
     step = np.arange(num_pairs)
     strands = []

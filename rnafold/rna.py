@@ -1,6 +1,7 @@
 """The alphabet of RNA, its base pairs, and the measured ideal geometry of C1' atoms, each figure with its source.
 
-Lengths in Å, angles in degrees. "Measured" means: over 618 non-redundant RNA structures of the PDB (41,473 residues).
+Lengths in Å, angles in degrees. "Measured" means: over 618 non-redundant RNA structures of the PDB (41,473 residues),
+see docs/studies/geometry.md.
 """
 
 from collections.abc import Sequence

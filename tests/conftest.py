@@ -10,7 +10,8 @@ REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out what reads the competition's own files where they are not: each has a twin on made-up data."""
+    """Slow tests first; without those that read the competition's files where these are not (each has a twin)."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if REAL_DATA.is_dir():
         return
     absent = [item for item in items if item.get_closest_marker("real_data")]

@@ -194,3 +194,17 @@ def test_no_test_reads_a_clock_but_to_compare_two_pieces_of_work() -> None:
     clock = re.compile(r"\btime\.(perf_counter|monotonic|process_time|time)\(")
     readers = {str(p.relative_to(tests)) for p in tests.rglob("*.py") if clock.search(p.read_text(encoding="utf-8"))}
     assert readers == set(), "tests.pieces.timing.measure_growth compares; seconds fail on a busy machine"
+
+
+def test_pages_that_are_cited_are_there() -> None:
+    root = PACKAGE.parent
+    files = [
+        p
+        for folder in ("rnafold", "configs", "benchmarks", "scripts", "experiments")
+        for p in (root / folder).rglob("*")
+    ]
+    text = "\n".join(p.read_text(encoding="utf-8") for p in files if p.suffix in (".py", ".yaml"))
+    cited = set(re.findall(r"\bdocs/[\w/]+\.md\b", text))
+    assert "docs/studies/templates.md" in cited
+    assert not [name for name in cited if not (root / name).is_file()]
+    assert not re.findall(r"(?:template|network) study\b", text)

@@ -2,7 +2,7 @@
 
 Longest stem first, then any loop that touches a placed stem, superposed on the anchors it shares, the least clashing of
 several tries; what is left becomes arcs and tails, and what still clashes or breaks is
-settled. Source: the recipe measured in the project's template study.
+settled. Source: docs/studies/templates.md, Assembly.
 """
 
 from collections import deque

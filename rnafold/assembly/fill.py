@@ -10,7 +10,7 @@ from rnafold.assembly.loops import IntArray
 from rnafold.geometry import superpose, transform
 from rnafold.structure import FloatArray
 
-# Nearer than this two residues of different loops count as a clash while building. Source: measured, see templates.md.
+# Nearer than this two residues of different loops count as a clash while building. Source: docs/studies/templates.md.
 CLASH_DISTANCE = 6.0
 TAIL_CHUNK = 12
 

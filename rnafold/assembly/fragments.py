@@ -16,7 +16,7 @@ from rnafold.assembly.loops import IntArray, Loop, Pair, clean_pairing, find_loo
 from rnafold.structure import BoolArray, FloatArray
 
 # Cost of a residue more or less, of a segment whose size differs, and what full sequence identity is worth.
-# Source: the project's template study (weights 0 to 12 and other size terms were within noise of these).
+# Source: docs/studies/templates.md (weights 0 to 12 and other size terms were within noise of these).
 SIZE_WEIGHT = 1.2
 SEGMENT_WEIGHT = 0.6
 IDENTITY_WEIGHT = 4.0

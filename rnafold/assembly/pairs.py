@@ -7,7 +7,7 @@ from rnafold.assembly.loops import IntArray
 from rnafold.structure import FloatArray
 
 # A canonical pair's C1'-C1' distance, the wider range of a stacked neighbour that supports it, the ideal, and the most
-# a pair's three deviations may add up to. Source: the template study (48 % of train residues come out paired).
+# a pair's three deviations may add up to. Source: docs/studies/templates.md (48 % of train residues come out paired).
 PAIR_RANGE = (9.0, 12.2)
 SUPPORT_RANGE = (8.7, 12.6)
 IDEAL_DISTANCE = 10.5

@@ -17,7 +17,8 @@ from rnafold.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The network. `kind: plain` is the brief's transformer without pair track; `pair` refines a start structure.
+    """The network. `kind: plain` is the brief's transformer (docs/studies/gpu.md) without pair track; `pair` refines a
+    start structure.
 
     `pair_channels`, `pair_updates`, `relax_steps` and `max_recycles` are read by `kind: pair` only and must be 0
     for `plain`. `attention_heads` divides `width`; `dropout` acts on residual and feed-forward paths, never on the

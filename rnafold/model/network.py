@@ -1,5 +1,6 @@
 """The two networks: `PairNetwork` refines a start structure under pair-biased attention, `PlainNetwork` is the brief's
-transformer. Both give C1' coordinates in Å, a confidence a residue (pLDDT as a fraction) and an expected TM-score.
+transformer (docs/studies/gpu.md). Both give C1' coordinates in Å, a confidence a residue (pLDDT as a fraction) and an
+expected TM-score.
 """
 
 import itertools

@@ -2,7 +2,7 @@
 
 The query's rows carry sequence and base-pairing probabilities, a library chain is a string of 15 letter x state codes.
 Biopython's aligner takes integer sequences and any substitution matrix, so it aligns such profiles at C speed.
-Source of the settings and weights: the project's template study.
+Source of the settings and weights: docs/studies/templates.md, Search.
 """
 
 import shutil

@@ -16,7 +16,7 @@ IntArray = npt.NDArray[np.int64]
 # Folds a sequence with a bonus energy in kcal/mol for each of the pairs given; returns partners (L,).
 Refold = Callable[[str, Sequence[tuple[int, int]], float], IntArray]
 
-# Source: the project's template study: -1 kcal/mol a mapped template pair; runs of 1-3 residues carried over hurt.
+# Source: docs/studies/templates.md: -1 kcal/mol a mapped template pair; runs of 1-3 residues carried over hurt.
 PAIR_BONUS_KCAL = -1.0
 SHORTEST_RUN = 4
 # A template expected to reach TM 0.5 counts like -1 kcal/mol. Source: later train chains (0.2933 against 0.2916 of the

@@ -1,7 +1,6 @@
-"""The files of configs/gpu/: the brief's numbers, facts that allow what the run asks, rules of the learning rate."""
+"""The files of configs/gpu/: settings of the brief (docs/studies/gpu.md), facts that allow what is asked, rates."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from rnafold.config.hardware import (
 from rnafold.config.strict_yaml import ConfigError, build, config_directory, dump, list_names, parse_yaml, resolve
 
 NAMES = list_names("gpu")
-TABLE = Path(__file__).resolve().parents[2] / ".." / "shared" / "docs" / "gpu_table.json"
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "studies" / "gpu.md"
 # The row of the table that each file follows; cpu has none.
 ROWS = {
     "v100": "V100-32GB SXM2",
@@ -101,28 +100,38 @@ def test_every_group_of_facts_names_its_source(name: str) -> None:
         assert len(source) >= 5
 
 
+def read_table() -> dict[str, dict[str, str]]:
+    """Rows of the page's table by card, cells by column."""
+    lines = [line for line in TABLE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    names, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+
+
+def number(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_the_facts_are_those_of_the_table(name: str) -> None:
-    if not TABLE.is_file():
-        pytest.skip(f"{TABLE.name} is not beside the checkout")
-    row: dict[str, Any] = next(row for row in json.loads(TABLE.read_text()) if row["name"] == ROWS[name])
+    row = read_table()[ROWS[name]]
     hardware = load_gpu(name).hardware
-    assert hardware.capability == (None if row["sm"] == "mps" else row["sm"])
-    assert hardware.memory.total_gib == row["mem_torch_total_gib"]
-    assert hardware.memory.bandwidth_gb_per_s == row["bw_gbs"]
+    assert hardware.capability == (None if row["capability"] == "mps" else row["capability"])
+    assert hardware.memory.total_gib == number(row["memory"])
+    assert hardware.memory.bandwidth_gb_per_s == number(row["bandwidth"])
     rates = hardware.peak_tflops
-    assert (rates.fp32, rates.tf32, rates.bf16) == (row["fp32"], row["tf32"], row["bf16_tensor"])
-    assert rates.fp16 == (row["fp16_tensor"] or row["fp16_cuda_core"])
-    assert rates.tensor_cores == row["tensor_cores"]
-    kernels = hardware.kernels
-    assert ("flash" in kernels.attention, "memory_efficient" in kernels.attention) == (
-        row["sdpa_flash"],
-        row["sdpa_mem_efficient"],
+    assert (rates.fp32, rates.tf32, rates.bf16) == (
+        number(row["fp32"]),
+        number(row["tf32"]),
+        number(row["bf16 tensor"]),
     )
-    assert ("bf16" in kernels.precisions, kernels.compile) == (row["bf16_native"], row["torch_compile"])
-    assert row["last_torch_binary"].startswith(hardware.torch_wheel.last_release)
-    # Where the table says R the file says so.
-    if row["src"].startswith("R"):
+    assert rates.fp16 == (number(row["fp16 tensor"]) or number(row["fp16 plain"]))
+    assert rates.tensor_cores == (row["tensor cores"] == "yes")
+    kernels = hardware.kernels
+    assert ("flash" in kernels.attention) == (row["flash"] == "yes")
+    assert ("memory_efficient" in kernels.attention) == (row["efficient"] == "yes")
+    assert ("bf16" in kernels.precisions, kernels.compile) == (row["bf16"] == "yes", row["compile"] == "yes")
+    assert row["last wheel"].startswith(hardware.torch_wheel.last_release)
+    if row["recalled"] == "yes":
         assert "recalled" in hardware.memory.source
         assert "recalled" in rates.source
 

@@ -508,6 +508,7 @@ def test_a_wheel_carries_the_configs_and_finds_them_without_a_checkout(tmp_path:
         text=True,
         check=True,
     )
+    assert (unpacked / "rnafold" / "py.typed").is_file(), "its types are for whoever imports it"
     found, names = answer.stdout.splitlines()
     assert Path(found) == unpacked / "rnafold" / "_configs"
     assert names.split() == sorted(path.stem for path in (ROOT / "configs" / "gpu").glob("*.yaml"))

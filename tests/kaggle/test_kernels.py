@@ -154,9 +154,8 @@ def _write_weights(path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("scheme", "part", "rerun"), [("flat", 1, "1"), ("nested", 2, ""), ("nested", 1, ""), ("flat", 2, "1")]
-)
+# both mount schemes, both parts, the scored rerun and the public one; each crossed with each is 40 seconds more
+@pytest.mark.parametrize(("scheme", "part", "rerun"), [("flat", 1, "1"), ("nested", 2, "")])
 def test_prediction_offline_leaves_a_file_that_is_valid_against_the_mounted_sample(
     kaggle: Kaggle, tmp_path: Path, scheme: str, part: int, rerun: str
 ) -> None:

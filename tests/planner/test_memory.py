@@ -46,8 +46,8 @@ VARIANTS = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> TraceStore:
-    found = TraceStore(tmp_path_factory.mktemp("planner"))
+def store(trace_folder: Path) -> TraceStore:
+    found = TraceStore(trace_folder)
     # all traces of these tests at once: one process instead of one for each
     keys = [trace_key(config_of("v100", *more), 48) for more in VARIANTS.values()]
     found.request([*keys, trace_key(config_of("t4"), 96), trace_key(config_of("t4"), 96, "predict")])

@@ -55,8 +55,8 @@ def config_of(gpu: str, *overrides: str) -> Config:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> TraceStore:
-    found = TraceStore(tmp_path_factory.mktemp("planner"))
+def store(trace_folder: Path) -> TraceStore:
+    found = TraceStore(trace_folder)
     # all traces of these tests at once: one process instead of one for each
     configs = [
         config_of("cpu"),
