@@ -1,0 +1,1 @@
+"""Other programs' models: read from what each program writes, matched to targets, judged on one scale with ours."""
