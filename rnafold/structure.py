@@ -130,9 +130,34 @@ class Grounds:
 
 
 # What made a candidate: a template carried over, an assembly from secondary structure, the network's refinement of a
-# start, or a plain strand where nothing better is there.
-Origin = Literal["template", "assembly", "network", "fallback"]
+# start, a plain strand where nothing better is there, or another program.
+Origin = Literal["template", "assembly", "network", "fallback", "other"]
 ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What speaks for a candidate where several programs' were judged on one scale.
+
+    Attributes:
+        likeness: mean over the other sources of the mean TM-score to their models; None without another source.
+        own_likeness: the same to the other models of its own source; None for a lone one.
+        own_confidence: what the program itself says of it, in the program's unit (see `own_name`), high is good.
+        own_relative: by how much that is more than usual of the source, on a scale of 0 to 1.
+        own_name: which figure that is.
+        spread: standard deviation of the TM-score around the expected one.
+        may_have_seen: the target was released before the source's stated training cutoff.
+        num_added: residues that the model lacks and the assembler added.
+    """
+
+    likeness: float | None = None
+    own_likeness: float | None = None
+    own_confidence: float | None = None
+    own_relative: float = 0.0
+    own_name: str = ""
+    spread: float = 0.0
+    may_have_seen: bool = False
+    num_added: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,7 +165,8 @@ class Candidate:
     """One possible prediction of a target: coords (L, 3) in Å, all finite; `confidence` is the expected TM-score.
 
     `origin` is what made it; `note` says from what (a template's id, a sample); `grounds`, where the candidate was
-    built residue by residue, what each rests on.
+    built residue by residue, what each rests on. `source` names the program that made it, "" for this one; `evidence`
+    is there where several programs' candidates were judged on one scale.
     """
 
     coords: FloatArray
@@ -148,6 +174,8 @@ class Candidate:
     confidence: float
     note: str = ""
     grounds: Grounds | None = None
+    source: str = ""
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

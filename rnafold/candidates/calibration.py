@@ -17,15 +17,14 @@ from rnafold.candidates.sources import OutsideModel, Source
 _PUBLISHED_TARGETS, _LEAST_TARGETS = 5.0, 5
 # The spread of an energy counts as so much on the scale of the others, and nothing more than so far from usual.
 _ENERGY_SPREAD, _FARTHEST = 0.1, 0.5
-_LEAST_SPREAD: Final = 1e-9
+_LEAST: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """What is usual: `centres` and `units` (what a difference is divided by), by source."""
+    """What is usual: `centres`, the mean own confidence by source, of those between 0 and 1."""
 
     centres: dict[str, float] = field(default_factory=dict)
-    units: dict[str, float] = field(default_factory=dict)
 
     def compare(self, source: Source, model: OutsideModel, models: Sequence[OutsideModel]) -> float:
         """How much surer than usual the source is of a model, on a scale of 0 to 1; 0 where nothing is known.
@@ -38,9 +37,11 @@ class Calibration:
         if model.own is None:
             return 0.0
         values = [other.own.value for other in models if other.own is not None]
-        centre = self.centres.get(source.name, float(np.mean(values)))
-        unit = self.units.get(source.name, 1.0 if model.own.scaled else _unit_of_energies(values))
-        return float(np.clip((model.own.value - centre) / unit, -_FARTHEST, _FARTHEST))
+        if model.own.scaled:
+            difference = model.own.value - self.centres.get(source.name, float(np.mean(values)))
+        else:  # an energy grows with the target: its models are compared with each other alone
+            difference = _ENERGY_SPREAD * (model.own.value - float(np.mean(values))) / max(float(np.std(values)), _LEAST)
+        return float(np.clip(difference, -_FARTHEST, _FARTHEST))
 
 
 def calibrate(sources: Sequence[Source], published: Mapping[str, float]) -> Calibration:
@@ -50,20 +51,13 @@ def calibrate(sources: Sequence[Source], published: Mapping[str, float]) -> Cali
         sources: as read.
         published: mean confidence of known programs, 0 to 1.
     """
-    found = Calibration()
+    centres: dict[str, float] = {}
     for source in sources:
-        by_target = [[m.own for m in models if m.own is not None] for models in source.models.values()]
-        means = [float(np.mean([own.value for own in owns])) for owns in by_target if owns]
-        scaled = all(own.scaled for owns in by_target for own in owns)
-        known = published.get(source.program, published.get(source.name)) if scaled else None
-        if known is not None:
-            total = _PUBLISHED_TARGETS + len(means)
-            found.centres[source.name] = (_PUBLISHED_TARGETS * known + sum(means)) / total
+        values = [[m.own.value for m in models if m.own and m.own.scaled] for models in source.models.values()]
+        means = [float(np.mean(found)) for found in values if found]
+        known = published.get(source.program)
+        if known is not None and means:
+            centres[source.name] = (_PUBLISHED_TARGETS * known + sum(means)) / (_PUBLISHED_TARGETS + len(means))
         elif len(means) >= _LEAST_TARGETS:
-            found.centres[source.name] = float(np.mean(means))
-            found.units[source.name] = 1.0 if scaled else _unit_of_energies(means)
-    return found
-
-
-def _unit_of_energies(values: Sequence[float]) -> float:
-    return max(float(np.std(values)), _LEAST_SPREAD) / _ENERGY_SPREAD
+            centres[source.name] = float(np.mean(means))
+    return Calibration(centres=centres)

@@ -5,13 +5,10 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.scoring import map_copies
 from rnafold.scoring.tm import Pair, superpose_pairs
-from rnafold.structure import Chain, FloatArray, structure_from_points
-
-IntArray = npt.NDArray[np.int64]
+from rnafold.structure import Chain, FloatArray, IntArray, structure_from_points
 
 # A longer candidate is thinned to about so many residues, with d0 and the sum still those of all.
 MOST_RESIDUES: Final = 200

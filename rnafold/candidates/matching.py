@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.candidates.traces import Model, Trace
 from rnafold.rna import UNKNOWN
-from rnafold.structure import FloatArray, Target, whole_chain
-
-IntArray = npt.NDArray[np.int64]
+from rnafold.structure import FloatArray, IntArray, Target, whole_chain
 
 LEAST_COVERED: Final = 0.6
 # A trace has to spell so many letters of a chain to be taken for part of it.

@@ -18,7 +18,7 @@ from rnafold.candidates.matching import LEAST_COVERED, Placed, TargetIndex, list
 from rnafold.candidates.traces import Model, has_atoms, read_models, read_table
 from rnafold.candidates.unpack import read_packed
 from rnafold.errors import InputError
-from rnafold.structure import FloatArray, Target, crossing_chains
+from rnafold.structure import ORIGINS, FloatArray, Target, crossing_chains
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ _SAME: Final = 2e-3
 # Copies of one job in one frame do not touch, while separate models overlap: C1' nearer than this, in Å.
 _TOUCHING: Final = 3.0
 _DATE: Final = re.compile(r"^(?P<name>[^@]*)@(?P<date>\d{4}-\d{2}-\d{2})$")
-_RESERVED: Final = frozenset({"template", "assembly", "network", "fallback", "other"})
+_RESERVED: Final = frozenset(ORIGINS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +189,8 @@ def _name_source(path: Path, file: ModelFile) -> str:
 def _read_file(source: Source, file: ModelFile, spec: SourceSpec, index: TargetIndex) -> None:
     """Adds the models of one file to a source, or counts why not."""
     place = file.path.name
-    if file.program not in (PLAIN, SUBMISSION):
-        source.program = file.program
-    program = file.program if file.program not in (PLAIN, SUBMISSION) else recognise_program(f"{source.name} {place}")
+    program = file.program if file.program not in (PLAIN, SUBMISSION) else recognise_program(source.name)
+    source.program = program or source.program
     try:
         text = read_packed(file.path)
         models = read_table(text) if file.program == SUBMISSION else read_models(text)

@@ -13,12 +13,9 @@ from typing import Final
 
 import gemmi
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.data.residues import is_nucleotide, read_letter
-from rnafold.structure import FloatArray
-
-IntArray = npt.NDArray[np.int64]
+from rnafold.structure import FloatArray, IntArray
 
 _ATOM_NAMES: Final = frozenset({"C1'", "C1*"})
 _CIF_COLUMNS: Final = ("Cartn_x", "Cartn_y", "Cartn_z")

@@ -6,7 +6,7 @@ alike they are. Five are picked one by one so that the expected maximum grows mo
 submission/slots.yaml allows each source.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Band:
     assembly: tuple[int, ...] = (0, 5)
     network: tuple[int, ...] = (0, 5)
     fallback: tuple[int, ...] = (0, 5)
+    other: tuple[int, ...] = (0, 5)
 
     def limits(self, origin: Origin) -> tuple[int, int]:
         """(least, most) of an origin."""
@@ -76,12 +77,25 @@ class SlotsConfig:
         spread: by origin, the factor of c (1 - c) in the standard deviation of the TM-score around a confidence c.
         likeness_power: correlation of two candidates' errors = pairwise TM-score to this power.
         quality: limits of quality control.
+        sources: where other programs' models stand beside ours, how many places a source may fill, [least, most], by
+            its name or, for ours, what made it; none by default. Bands are for our own five alone.
     """
 
     bands: tuple[Band, ...] = (Band(),)
     spread: dict[str, float] = field(default_factory=lambda: dict.fromkeys(ORIGINS, DEFAULT_SPREAD))
     likeness_power: float = 2.0
     quality: Quality = field(default_factory=Quality)
+    sources: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, limits in self.sources.items():
+            if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= NUM_SLOTS:
+                raise ValueError(f"sources.{name}: found {list(limits)}, expected [least, most] within 0 to {NUM_SLOTS}")
+
+    def source_limits(self, name: str) -> tuple[int, int]:
+        """(least, most) places of a source among several programs'."""
+        least, most = self.sources.get(name, (0, NUM_SLOTS))
+        return least, most
 
 
 def load_slots(path: str | Path) -> SlotsConfig:
@@ -173,20 +187,31 @@ def pick_indices(
     """
     factors = np.array([config.spread.get(origin, DEFAULT_SPREAD) for origin in origins])
     draws = draw_scores(means, LEAST_SPREAD + factors * means * (1.0 - means), likeness**config.likeness_power, seed)
+    return pick_from_draws(draws, origins, {origin: band.limits(origin) for origin in origins})
+
+
+def pick_from_draws(draws: FloatArray, names: Sequence[str], limits: Mapping[str, tuple[int, int]]) -> list[int]:
+    """Indices of five candidates picked one by one for the largest expected maximum, within limits by name.
+
+    Args:
+        draws: (draws, P) joint draws of the candidates' TM-scores.
+        names: of each candidate, what counts for the limits.
+        limits: (least, most) of every name.
+    """
     chosen: list[int] = []
     reached = np.full(len(draws), -np.inf)
-    while len(chosen) < min(NUM_SLOTS, len(origins)):
-        used = {origin: sum(origins[k] == origin for k in chosen) for origin in ORIGINS}
-        left = [k for k in range(len(origins)) if k not in chosen]
+    while len(chosen) < min(NUM_SLOTS, len(names)):
+        used = {name: sum(names[k] == name for k in chosen) for name in limits}
+        left = [k for k in range(len(names)) if k not in chosen]
         open_slots = NUM_SLOTS - len(chosen)
         owed = {
-            origin: min(max(0, band.limits(origin)[0] - used[origin]), sum(origins[k] == origin for k in left))
-            for origin in ORIGINS
+            name: min(max(0, least - used[name]), sum(names[k] == name for k in left))
+            for name, (least, _) in limits.items()
         }
         if sum(owed.values()) >= open_slots:  # the rest is promised to sources that have not had their least
-            allowed = [k for k in left if owed[origins[k]] > 0]
+            allowed = [k for k in left if owed[names[k]] > 0]
         else:
-            allowed = [k for k in left if used[origins[k]] < band.limits(origins[k])[1]]
+            allowed = [k for k in left if used[names[k]] < limits[names[k]][1]]
         options = allowed or left
         gains = [float(np.maximum(reached, draws[:, k]).mean()) for k in options]
         best = options[int(np.argmax(gains))]
@@ -234,9 +259,16 @@ def pick_five(
         for c, why in zip(candidates, reasons)
         if why and c.coords.shape == (target.length, 3) and np.isfinite(c.coords).all()
     ]
-    chosen = sorted(chosen, key=lambda candidate: -candidate.confidence)
-    chosen += doubtful[: NUM_SLOTS - len(chosen)]
-    for number in range(NUM_SLOTS - len(chosen)):
+    return complete_five(target, chosen, doubtful, seed)
+
+
+def complete_five(
+    target: Target, chosen: Sequence[Candidate], doubtful: Sequence[Candidate], seed: int = 0
+) -> list[Candidate]:
+    """The chosen, surest first, and where they are fewer than five, doubtful ones and plain strands."""
+    five = sorted(chosen, key=lambda candidate: -candidate.confidence)
+    five += doubtful[: NUM_SLOTS - len(five)]
+    for number in range(NUM_SLOTS - len(five)):
         strand = assemble(target.sequence, np.full(target.length, -1), target.chains, seed=seed + number)
-        chosen.append(Candidate(coords=strand, origin="fallback", confidence=0.0, note="A-form strand"))
-    return chosen
+        five.append(Candidate(coords=strand, origin="fallback", confidence=0.0, note="A-form strand"))
+    return five

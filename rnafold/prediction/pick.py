@@ -1,0 +1,122 @@
+"""Other programs' models beside ours on one scale, and the five to submit; needs neither templates nor network.
+
+What goes wrong with the others' models costs them alone: the five of our own stand then.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from rnafold.candidates.calibration import Calibration, calibrate
+from rnafold.candidates.completion import build_outside
+from rnafold.candidates.jury import CandidatesJury, load_parameters, name_source
+from rnafold.candidates.sources import Source, parse_source, read_sources
+from rnafold.prediction.slots import SlotsConfig, check_candidate, complete_five, draw_scores, pick_from_draws
+from rnafold.structure import Candidate, Pairing, Target
+
+log = logging.getLogger(__name__)
+LEAST_SPREAD: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The five candidates to submit, and all that were judged, with what was expected of each."""
+
+    five: tuple[Candidate, ...]
+    rated: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideModels:
+    """Other programs' models of all targets, and what rates them.
+
+    Attributes:
+        sources: as read.
+        jury: expects TM-scores of candidates of all sources.
+        calibration: what is usual of each source's own confidences.
+    """
+
+    sources: tuple[Source, ...]
+    jury: CandidatesJury
+    calibration: Calibration
+
+    def choose(
+        self,
+        target: Target,
+        ours: Sequence[Candidate],
+        pairing: Pairing,
+        slots: SlotsConfig,
+        *,
+        seed: int = 0,
+    ) -> Choice:
+        """Five of our own candidates and the others'; our own as they are where there are no others, or they fail.
+
+        Args:
+            target: sequence and chains.
+            ours: our own five, with their expected TM-scores; may be none.
+            pairing: predicted pairs.
+            slots: quality limits, and how many places each source may fill.
+            seed: of the draws and of what is built.
+        """
+        try:
+            outside = build_outside(target, self.sources, pairing, self.calibration, seed)
+            if outside:
+                return choose_across(target, [*ours, *outside], pairing, self.jury, slots, seed=seed)
+        except Exception:  # as for a target: one line, the traceback, and a named fallback
+            log.warning("%s: other programs' models left out, ours stand", target.target_id, exc_info=True)
+        return Choice(five=tuple(ours), rated=tuple(ours))
+
+
+def open_sources(texts: Sequence[str], targets: Sequence[Target]) -> OutsideModels:
+    """What `--candidates` names, read, one line a source.
+
+    Raises:
+        InputError: a path that does not exist, a malformed name or date, or no model of any target.
+    """
+    parameters = load_parameters()
+    sources = read_sources([parse_source(text) for text in texts], targets)
+    return OutsideModels(
+        sources=tuple(sources),
+        jury=CandidatesJury(parameters=parameters),
+        calibration=calibrate(sources, parameters.centres),
+    )
+
+
+def choose_across(
+    target: Target,
+    candidates: Sequence[Candidate],
+    pairing: Pairing,
+    jury: CandidatesJury,
+    slots: SlotsConfig,
+    *,
+    seed: int = 0,
+) -> Choice:
+    """Five of candidates of all sources for the largest expected maximum, within the numbers of `slots.sources`.
+
+    Two candidates' errors are as correlated as they are alike, and those of one source's models by the jury's kinship
+    at least: five samples of one program are right or wrong together. What fails quality control counts for likeness
+    but fills a place only where nothing else is left.
+    """
+    rated, correlation = jury.rate(target, candidates, pairing)
+    reasons = [_check(target, candidate, pairing, slots) for candidate in rated]
+    sound = [k for k, why in enumerate(reasons) if not why]
+    chosen: list[Candidate] = []
+    if sound:
+        means = np.array([rated[k].confidence for k in sound])
+        spreads = LEAST_SPREAD + np.array([jury.spread(mean) for mean in means])
+        draws = draw_scores(means, spreads, correlation[np.ix_(sound, sound)], seed)
+        names = [name_source(rated[k]) for k in sound]
+        limits = {name: slots.source_limits(name) for name in names}
+        chosen = [rated[sound[k]] for k in pick_from_draws(draws, names, limits)]
+    doubtful = [replace(c, confidence=0.0, note=f"{c.note}; {why[0]}") for c, why in zip(rated, reasons) if why]
+    return Choice(five=tuple(complete_five(target, chosen, doubtful, seed)), rated=tuple(rated))
+
+
+def _check(target: Target, candidate: Candidate, pairing: Pairing, slots: SlotsConfig) -> list[str]:
+    """Quality control; of others' models without the handedness of stems, which tells nothing of their TM-scores."""
+    return check_candidate(target, candidate.coords, None if candidate.source else pairing.partner, slots.quality)
