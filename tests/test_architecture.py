@@ -19,6 +19,7 @@ FLOORS = (
     ("features", "submission", "assembly"),
     ("scoring",),
     ("templates",),
+    ("candidates",),
     ("model",),
     ("prediction", "planner"),
     ("training",),

@@ -40,7 +40,9 @@ class Calibration:
         if model.own.scaled:
             difference = model.own.value - self.centres.get(source.name, float(np.mean(values)))
         else:  # an energy grows with the target: its models are compared with each other alone
-            difference = _ENERGY_SPREAD * (model.own.value - float(np.mean(values))) / max(float(np.std(values)), _LEAST)
+            difference = (
+                _ENERGY_SPREAD * (model.own.value - float(np.mean(values))) / max(float(np.std(values)), _LEAST)
+            )
         return float(np.clip(difference, -_FARTHEST, _FARTHEST))
 
 

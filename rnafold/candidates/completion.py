@@ -49,9 +49,7 @@ def _build(
     missing = ~np.isfinite(model.points).all(1)
     coords, grounds, note = model.points, None, model.note
     if missing.any():
-        coords, grounds = build_model(
-            target.sequence, pairing.partner, target.chains, fixed=model.points, seed=seed
-        )
+        coords, grounds = build_model(target.sequence, pairing.partner, target.chains, fixed=model.points, seed=seed)
         note = f"{note}, {int(missing.sum())} residues added"
     return Candidate(
         coords=coords,

@@ -55,6 +55,9 @@ KNOWN_PROGRAMS: Final = (
 )  # fmt: skip
 
 
+Table = Mapping[str, tuple[tuple[str, float], ...]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnConfidence:
     """A program's own figure of a model: what it is, and its value, the higher the better.
@@ -122,7 +125,8 @@ def _scale(name: str, value: Any, best: float) -> OwnConfidence | None:
     return OwnConfidence(name=name, value=mean) if 0.0 < mean <= 1.0 else None
 
 
-def _pick(program: str, table: Mapping[str, tuple[tuple[str, float], ...]], data: Mapping[str, Any]) -> OwnConfidence | None:
+def _pick(program: str, table: Table, data: Mapping[str, Any]) -> OwnConfidence | None:
+    """The first figure of a program's that is there and within its scale."""
     for key, best in table.get(program, ()):
         if key in data and data[key] is not None:
             found = _scale(key, data[key], best)
@@ -164,7 +168,7 @@ def _read_structure(program: str, path: Path) -> OwnConfidence | None:
     if program == "DRfold2":
         return _read_energy(text)
     models = read_models(text)
-    return _measure_plddt(models[0]) if models else None
+    return measure_plddt(models[0]) if models else None
 
 
 def _read_energy(text: str) -> OwnConfidence | None:
@@ -180,18 +184,18 @@ def _read_remark(_file: ModelFile, program: str, text: str, _model: Model) -> Ow
 
 
 def _read_bfactors(_file: ModelFile, program: str, _text: str, model: Model) -> OwnConfidence | None:
-    return _measure_plddt(model) if program in _PLDDT_IN_BFACTOR else None
+    return measure_plddt(model) if program in _PLDDT_IN_BFACTOR else None
 
 
-def _measure_plddt(model: Model) -> OwnConfidence | None:
+def measure_plddt(model: Model) -> OwnConfidence | None:
     """The mean B-factor as pLDDT, where it varies and lies within 0 to 100."""
-    values = list_bfactors(model)
+    values = _list_bfactors(model)
     if len(values) < 2 or values.std() < _LEAST_SPREAD or values.min() < 0.0 or values.max() > 100.0:
         return None
     return _scale("plddt (B-factors)", values, 100.0)
 
 
-def list_bfactors(model: Model) -> FloatArray:
+def _list_bfactors(model: Model) -> FloatArray:
     """The B-factors of a model's C1' atoms that are there."""
     parts: Sequence[FloatArray] = [trace.bfactors for trace in model.traces]
     values = np.concatenate(parts) if parts else np.zeros(0)

@@ -78,7 +78,7 @@ def draw_scenarios(pools: Sequence[Pool], count: int, seed: int = 0) -> list[Poo
             size = min(len(outside), int(rng.integers(_FEWEST_SOURCES, _MOST_SOURCES + 1)))
             chosen = set(rng.choice(outside, size, replace=False)) if outside else set()
             rows = [k for k, source in enumerate(pool.sources) if source in chosen]
-            if ours and number % 2 == 0 or not outside:
+            if (ours and number % 2 == 0) or not outside:
                 rows += ours
             drawn.append(pool.take(np.array(sorted(rows), dtype=np.int64)))
     return drawn

@@ -66,7 +66,6 @@ class TargetIndex:
         if best <= 0.0:
             return []
         tied = [found for found in placed if found.covered >= best - 1e-9]
-        tied = [found for found in tied if found.target.length == min(f.target.length for f in tied)] if best < 1 else tied
         text = " ".join([*names, model.name]).lower()
         named = [found for found in tied if found.target.target_id.lower() in text]
         return named if len(tied) > 1 and named else tied
@@ -104,17 +103,15 @@ def place_model(model: Model, target: Target) -> Placed:
     return Placed(target=target, points=points, chain_ids=tuple(taken), spare_copies=spare)
 
 
-def list_copies(model: Model, target: Target) -> list[FloatArray]:
-    """The points (L, 3) of every chain of a model that spells a single-chain target: copies of one job."""
-    fits = [trace for trace in model.traces if len(trace.letters) == target.length]
-    return [trace.points.copy() for trace in fits if spells(target.sequence, trace.letters)]
+def list_copies(model: Model, target: Target) -> list[Trace]:
+    """Every chain of a model that spells a single-chain target: the copies of one job."""
+    return [trace for trace in model.traces if spells(target.sequence, trace.letters)]
 
 
 def spells(sequence: str, letters: str) -> bool:
     """Whether letters are those of a sequence of the same length, unknown ones fitting any."""
     return len(sequence) == len(letters) and (
-        sequence == letters
-        or all(a == b or UNKNOWN in (a, b) for a, b in zip(sequence, letters, strict=True))
+        sequence == letters or all(a == b or UNKNOWN in (a, b) for a, b in zip(sequence, letters, strict=True))
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from tqdm import tqdm
 
-from rnafold.candidates.confidence import OwnConfidence, list_bfactors, read_confidence, recognise_program
+from rnafold.candidates.confidence import OwnConfidence, measure_plddt, read_confidence, recognise_program
 from rnafold.candidates.layouts import PLAIN, SUBMISSION, ModelFile, list_model_files
 from rnafold.candidates.matching import LEAST_COVERED, Placed, TargetIndex, list_copies
 from rnafold.candidates.traces import Model, has_atoms, read_models, read_table
@@ -224,9 +224,7 @@ def _refuse(source: Source, reason: str, name: str) -> None:
     source.refused.setdefault(reason, []).append(name)
 
 
-def _place(
-    source: Source, model: Model, index: TargetIndex, names: Sequence[str], label: str
-) -> Iterator[Placed]:
+def _place(source: Source, model: Model, index: TargetIndex, names: Sequence[str], label: str) -> Iterator[Placed]:
     """Where a model belongs; what no target can use is counted."""
     if model.interleaved:
         _refuse(source, INTERLEAVED, label)
@@ -268,27 +266,31 @@ def check_trace(points: FloatArray, target: Target) -> str:
     if radius < _LEAST_RADIUS * len(known) ** (1 / 3):
         return COLLAPSED
     bonded = real[1:] & real[:-1] & ~crossing_chains(target.chains, target.length)
-    steps = np.linalg.norm(points[1:] - points[:-1], axis=1)[bonded]
+    steps = _distances(points[1:], points[:-1])[bonded]
     wrong = (steps < _STEP_RANGE[0]) | (steps > _STEP_RANGE[1])
     if not len(steps) or wrong.mean() <= _MOST_BROKEN:
         return ""
-    second = np.linalg.norm(points[2:] - points[:-2], axis=1)[(real[2:] & real[:-2])]
+    second = _distances(points[2:], points[:-2])[real[2:] & real[:-2]]
     alternating = float(((second > _STEP_RANGE[0]) & (second < _STEP_RANGE[1])).mean()) > 1 - _MOST_BROKEN / 2
     return INTERLEAVED if alternating and float(np.median(steps)) > _STEP_RANGE[1] else BROKEN
 
 
+def _distances(first: FloatArray, second: FloatArray) -> FloatArray:
+    """(n,) distance of each row of (n, 3) from that of another."""
+    return np.asarray(np.sqrt(((first - second) ** 2).sum(1)), dtype=np.float64)
+
+
 def _take_best_copy(source: Source, model: Model, placed: Placed, label: str) -> Placed:
-    """Of several copies of a single chain in one model the one with the best B-factors as pLDDT, else the first."""
+    """Of several copies of a single chain in one model the one of which the program is surest, else the first."""
     copies = list_copies(model, placed.target) if placed.spare_copies and len(placed.target.chains) <= 1 else []
     if len(copies) < 2:
         return placed
-    for number in range(2, len(copies) + 1):
-        _refuse(source, COPY, f"{label} copy {number}")
-    fits = [trace for trace in model.traces if len(trace.letters) == placed.target.length]
-    scores = [float(list_bfactors(replace(model, traces=(trace,))).mean() if len(trace.bfactors) else 0) for trace in fits]
-    varied = np.isfinite(scores).all() and max(scores) <= 100.0 and recognise_program(source.name or source.program)
-    best = int(np.argmax(scores)) if varied and len(scores) == len(copies) else 0
-    return replace(placed, points=copies[best], spare_copies=0)
+    owns = [measure_plddt(replace(model, traces=(trace,))) if source.program != PLAIN else None for trace in copies]
+    best = max(range(len(copies)), key=lambda k: own.value if (own := owns[k]) else 0.0)
+    for number in range(1, len(copies) + 1):
+        if number != best + 1:
+            _refuse(source, COPY, f"{label} chain {number}")
+    return replace(placed, points=copies[best].points.copy(), chain_ids=(copies[best].chain_id,), spare_copies=0)
 
 
 def _leave_out_copies(source: Source) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 import gemmi
 import numpy as np
 
-from rnafold.data.residues import is_nucleotide, read_letter
+from rnafold.data.structures.residues import is_nucleotide, read_letter
 from rnafold.structure import FloatArray, IntArray
 
 _ATOM_NAMES: Final = frozenset({"C1'", "C1*"})
@@ -227,15 +227,9 @@ def _read_block(block: gemmi.cif.Block) -> Iterator[Model]:
     for model, chain_id, seq, author, insertion, name, alternate, bfactor, x, y, z in zip(*columns, strict=True):
         if not seq.isdigit() and not _belongs_to_a_chain(name):
             continue  # a ligand
-        atom = _Atom(
-            chain_id,
-            _parse_int(seq if seq.isdigit() else author),
-            insertion.strip("?."),
-            name,
-            bool(alternate.strip("?.")),
-            *(_parse(value) for value in (x, y, z)),
-            _parse(bfactor),
-        )
+        number_in_chain = _parse_int(seq if seq.isdigit() else author)
+        point = (_parse(x), _parse(y), _parse(z), _parse(bfactor))
+        atom = _Atom(chain_id, number_in_chain, insertion.strip("?."), name, bool(alternate.strip("?.")), *point)
         collectors.setdefault(_parse_int(model), _Collector()).add(atom)
     for number, collector in collectors.items():
         yield collector.finish(number)

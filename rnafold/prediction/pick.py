@@ -4,10 +4,8 @@ What goes wrong with the others' models costs them alone: the five of our own st
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np

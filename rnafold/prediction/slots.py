@@ -90,7 +90,9 @@ class SlotsConfig:
     def __post_init__(self) -> None:
         for name, limits in self.sources.items():
             if len(limits) != 2 or not 0 <= limits[0] <= limits[1] <= NUM_SLOTS:
-                raise ValueError(f"sources.{name}: found {list(limits)}, expected [least, most] within 0 to {NUM_SLOTS}")
+                raise ValueError(
+                    f"sources.{name}: found {list(limits)}, expected [least, most] within 0 to {NUM_SLOTS}"
+                )
 
     def source_limits(self, name: str) -> tuple[int, int]:
         """(least, most) places of a source among several programs'."""
