@@ -16,10 +16,11 @@ from rnafold.structure import Candidate, FloatArray, IntArray, Pairing, Target
 
 # How strongly the weights are drawn to the naive rule: as much as this part of a target's variance; what the level of a
 # target weighs beside the differences within it; the kinship, by best of five over random sources.
-RIDGE: Final = 0.1
+RIDGE: Final = 0.05
 LEVEL_WEIGHT: Final = 0.3
-KINSHIP: Final = 0.8
+KINSHIP: Final = 0.75
 _FEWEST_SOURCES, _MOST_SOURCES = 3, 7
+_RESIDUAL_RANGE: Final = (0.05, 0.95)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,16 +87,19 @@ def draw_scenarios(pools: Sequence[Pool], count: int, seed: int = 0) -> list[Poo
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Example:
-    """One scenario's share of the normal equations, of intercept and features."""
+    """One scenario: its features and TM-scores, and its share of the normal equations of intercept and features."""
 
     group: str
+    features: FloatArray
+    tm: FloatArray
     moments: FloatArray
     products: FloatArray
 
 
 def build_example(pool: Pool, weight: float) -> Example:
     """What a scenario adds to the normal equations; `weight` is its part of the target's."""
-    rows = np.concatenate([np.ones((len(pool.candidates), 1)), measure_pool(pool)], axis=1)
+    features = measure_pool(pool)
+    rows = np.concatenate([np.ones((len(features), 1)), features], axis=1)
     weights = np.array([1.0 / pool.sources.count(source) for source in pool.sources])
     weights = weight * weights / weights.sum()
     mean = (weights[:, None] * rows).sum(0) / weight
@@ -103,6 +107,8 @@ def build_example(pool: Pool, weight: float) -> Example:
     centred, reached = rows - mean, pool.tm - level
     return Example(
         group=pool.group,
+        features=features,
+        tm=pool.tm,
         moments=(centred * weights[:, None]).T @ centred + LEVEL_WEIGHT * weight * np.outer(mean, mean),
         products=(centred * weights[:, None]).T @ reached + LEVEL_WEIGHT * weight * mean * level,
     )
@@ -119,18 +125,15 @@ def solve_weights(examples: Sequence[Example], left_out: str | None = None) -> F
 
 
 def fit_parameters(
-    pools: Sequence[Pool],
-    examples: Sequence[Example],
-    left_out: str | None = None,
-    centres: dict[str, float] | None = None,
+    examples: Sequence[Example], left_out: str | None = None, centres: dict[str, float] | None = None
 ) -> JuryParameters:
     """Parameters fitted to all groups but one; the spread is what is left of the TM-scores within targets."""
     solved = solve_weights(examples, left_out)
     residuals = []
-    for pool in pools:
-        if pool.group != left_out:
-            expected = np.clip(solved[0] + measure_pool(pool) @ solved[1:], 0.05, 0.95)
-            within = (pool.tm - expected) - (pool.tm - expected).mean()
+    for example in examples:
+        if example.group != left_out:
+            expected = np.clip(solved[0] + example.features @ solved[1:], *_RESIDUAL_RANGE)
+            within = (example.tm - expected) - (example.tm - expected).mean()
             residuals.append(float(np.sqrt(np.mean((within / (expected * (1.0 - expected))) ** 2))))
     return JuryParameters(
         intercept=round(float(solved[0]), 4),
@@ -139,3 +142,17 @@ def fit_parameters(
         kinship=KINSHIP,
         centres=dict(centres or {}),
     )
+
+
+def measure_correlation(expected: FloatArray, reached: FloatArray) -> float:
+    """Spearman's rank correlation of two series, ties given their mean rank; 0 where one does not vary."""
+    one, two = _rank(expected), _rank(reached)
+    if min(one.std(), two.std()) < 1e-9:
+        return 0.0
+    return float(np.corrcoef(one, two)[0, 1])
+
+
+def _rank(values: FloatArray) -> FloatArray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2.0)[inverse.reshape(-1)], dtype=np.float64)

@@ -92,7 +92,11 @@ class CandidatesJury:
     parameters: JuryParameters
 
     def rate(
-        self, target: Target, candidates: Sequence[Candidate], pairing: Pairing
+        self,
+        target: Target,
+        candidates: Sequence[Candidate],
+        pairing: Pairing,
+        likeness: FloatArray | None = None,
     ) -> tuple[list[Candidate], FloatArray]:
         """The candidates with expected TM-scores and their evidence, and (P, P) how their errors are correlated.
 
@@ -100,8 +104,10 @@ class CandidatesJury:
             target: chains and length.
             candidates: of all sources, finite; ours with their own expected TM-scores.
             pairing: predicted pairs.
+            likeness: (P, P) of `measure_pairwise`, where it is known.
         """
-        likeness = measure_pairwise([candidate.coords for candidate in candidates], target.chains)
+        if likeness is None:
+            likeness = measure_pairwise([candidate.coords for candidate in candidates], target.chains)
         sources = join_sources(likeness, [name_source(candidate) for candidate in candidates])
         features = measure_features(target, candidates, sources, likeness, pairing)
         weights = np.array([self.parameters.weights[name] for name in FEATURES])
@@ -161,7 +167,7 @@ def measure_features(
     expected = np.array([candidate.confidence for candidate in candidates])
     columns = (
         alike,
-        np.where(np.isfinite(within), within - alike, 0.0),
+        _centre_by_source(within, sources),
         np.array([c.evidence.own_relative if c.evidence is not None else 0.0 for c in candidates]),
         np.where(ours & (expected > 0.0), expected - alike, 0.0),
         np.full(len(candidates), np.log(target.length / USUAL_LENGTH)),
@@ -170,6 +176,19 @@ def measure_features(
         physics[:, 1],
     )
     return np.stack(columns, axis=1)
+
+
+def _centre_by_source(within: FloatArray, sources: Sequence[str]) -> FloatArray:
+    """(P,) likeness to the own source's other models, less its mean over the source: which is the most typical one.
+
+    How alike a program's models are says little of how good they are: weak ones agree with themselves as well.
+    """
+    centred = np.zeros(len(sources))
+    for name in set(sources):
+        rows = [k for k, source in enumerate(sources) if source == name]
+        if np.isfinite(within[rows]).all():
+            centred[rows] = within[rows] - within[rows].mean()
+    return centred
 
 
 def measure_formed(candidates: Sequence[FloatArray], pairing: Pairing) -> FloatArray:

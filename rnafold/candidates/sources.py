@@ -258,7 +258,7 @@ def _check_placed(placed: Placed) -> str:
 
 def check_trace(points: FloatArray, target: Target) -> str:
     """Why points (L, 3), NaN where missing, are no trace of an RNA; "" for a trace that might be one."""
-    real = np.isfinite(points).all(1)
+    real = np.asarray(np.isfinite(points).all(1), dtype=np.bool_)
     known = points[real]
     if len(known) < _SHORTEST_CHECKED:
         return ""

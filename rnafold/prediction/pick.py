@@ -15,7 +15,7 @@ from rnafold.candidates.completion import build_outside
 from rnafold.candidates.jury import CandidatesJury, load_parameters, name_source
 from rnafold.candidates.sources import Source, parse_source, read_sources
 from rnafold.prediction.slots import SlotsConfig, check_candidate, complete_five, draw_scores, pick_from_draws
-from rnafold.structure import Candidate, Pairing, Target
+from rnafold.structure import Candidate, FloatArray, Pairing, Target
 
 log = logging.getLogger(__name__)
 LEAST_SPREAD: Final = 0.02
@@ -92,6 +92,7 @@ def choose_across(
     jury: CandidatesJury,
     slots: SlotsConfig,
     *,
+    likeness: FloatArray | None = None,
     seed: int = 0,
 ) -> Choice:
     """Five of candidates of all sources for the largest expected maximum, within the numbers of `slots.sources`.
@@ -100,7 +101,7 @@ def choose_across(
     at least: five samples of one program are right or wrong together. What fails quality control counts for likeness
     but fills a place only where nothing else is left.
     """
-    rated, correlation = jury.rate(target, candidates, pairing)
+    rated, correlation = jury.rate(target, candidates, pairing, likeness)
     reasons = [_check(target, candidate, pairing, slots) for candidate in rated]
     sound = [k for k, why in enumerate(reasons) if not why]
     chosen: list[Candidate] = []
