@@ -1,12 +1,13 @@
 """Other programs' models beside ours: naive rules, the jury, fixed slots, ours alone and the oracle, in one run.
 
-    python benchmarks/candidates.py --data DIRECTORY --peers DIRECTORY [--ours FILE] [--write rnafold/candidates/jury.json]
+    python benchmarks/candidates.py --data DIRECTORY --peers DIRECTORY [--ours FILE] [--write FILE]
 
-DIRECTORY of --data holds train_*, validation_* and recent_* sequences and labels; that of --peers c1_all.csv.gz (method,
-target_id, rank, resid, x, y, z, bfactor), scores.csv and the model files. Ours is what `predict` submits by default,
-templates behind each target's own date; --ours keeps it for the next run. Part-2 metric, exact scorer, best of five.
+DIRECTORY of --data holds train_*, validation_* and recent_* sequences and labels; that of --peers scores.csv and
+c1_all.csv.gz (method, target_id, rank, resid, x, y, z, bfactor). Ours is what `predict` submits by default, templates
+behind each target's own date; --ours keeps it for the next run. Part-2 metric, exact scorer, best of five.
 Every target is judged by a jury that was fitted without it and its likes (80 % identity). --write fits to all and
-writes the parameters. The peers are models of the very targets: they never go below --templates.
+writes the parameters (rnafold/candidates/jury.json). The peers are models of the very targets: they never go below
+--templates.
 """
 
 import argparse
@@ -46,7 +47,7 @@ from rnafold.prediction.pick import choose_across
 from rnafold.prediction.slots import SlotsConfig, load_slots
 from rnafold.prediction.solver import CandidateSolver
 from rnafold.scoring import score_target
-from rnafold.structure import Candidate, Entry, Pairing
+from rnafold.structure import ORIGINS, Candidate, Entry, Origin, Pairing
 from rnafold.templates.reading import load_sources
 
 FloatArray = npt.NDArray[np.float64]
@@ -112,7 +113,11 @@ def make_ours(
     entries: Sequence[Entry], data: Path, cache: Path, slots: SlotsConfig
 ) -> dict[str, tuple[Pairing, list[Candidate]]]:
     """What `predict` submits of each target by default, and the pairs it predicts."""
-    network = load_network(choose_weights(find_shipped_weights()))
+    shipped = find_shipped_weights()
+    weights = None if shipped is None else choose_weights(shipped)
+    if weights is None:
+        raise SystemExit("no network weights are shipped with this checkout: make weights")
+    network = load_network(weights)
     features = FeatureSource(DataConfig(cache=str(cache), jobs=1), find_competition_files(data).msa_folders)
     solver = CandidateSolver(features, load_sources([data], cache), network, network.max_recycles, slots, 0)
     made = {}
@@ -147,9 +152,14 @@ def load_ours(path: Path) -> dict[str, tuple[Pairing, list[Candidate]]]:
                 source="kept",
             )
             rows = zip(kept[f"{name}/coords"], kept[f"{name}/origin"], kept[f"{name}/confidence"])
-            five = [Candidate(coords=x, origin=str(o), confidence=float(c)) for x, o, c in rows]
+            five = [Candidate(coords=x, origin=_read_origin(str(o)), confidence=float(c)) for x, o, c in rows]
             made[name] = (pairing, five)
     return made
+
+
+def _read_origin(text: str) -> Origin:
+    """What made a kept candidate."""
+    return next(origin for origin in ORIGINS if origin == text)
 
 
 def build_cases(
@@ -175,7 +185,7 @@ def build_cases(
             pairing=pairing,
             candidates=tuple(replace(c, source=name_family(c.source)) if c.source else c for c in candidates),
             sources=tuple(name_family(name_source(c)) for c in candidates),
-            likeness=measure_pairwise(coords, entry.target.chains),
+            likeness=measure_pairwise(list(coords), entry.target.chains),
             tm=np.array(score_target(name, entry.target.chains, coords, entry.references, "exact").tm),
         )
         cases.append(Case(part=part, pool=pool, published=tuple(name_source(c) for c in candidates)))
@@ -387,7 +397,7 @@ def main() -> None:
     if arguments.write is not None:
         told = {
             "made by": "benchmarks/candidates.py --write",
-            "fitted to": f"{len(cases)} targets, {SCENARIOS} draws of 3 to 7 sources each, of {len(peers)} published sources",
+            "fitted to": f"{len(cases)} targets, {SCENARIOS} draws each of 3 to 7 of {len(peers)} published sources",
             "left out": "garn3- and bench3d-trRosettaRNA, whose scores suggest that they knew the answers",
         }
         text = json.dumps(asdict(replace(final, provenance=told)), indent=1)

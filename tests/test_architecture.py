@@ -32,7 +32,7 @@ FLOORS = (
 DOORS = {
     "pandas": ["data.competition", "submission"],
     "Bio": ["templates.search"],
-    "gemmi": ["data.structures"],
+    "gemmi": ["data.structures", "candidates.traces"],
     "sklearn": ["data.splits", "templates.ranker"],
     "accelerate": ["training.ranks"],
     "plotly": ["report"],

@@ -3,7 +3,7 @@
 No two programs' confidences can be compared, so likeness to *other* sources leads, each source counted once however
 many models it has. A few further figures, a weight each, correct it: likeness within the source, what the program says
 of its model against what it says otherwise, what our own models expect of ours, length, pairs formed, physics. The
-weights are fitted on published models (scripts/fit_candidates.py), drawn to the naive rule (the first one alone).
+weights are fitted on published models (benchmarks/candidates.py --write) and drawn to the naive rule, the first alone.
 """
 
 import json
