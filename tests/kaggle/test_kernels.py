@@ -202,7 +202,7 @@ def test_a_kernel_without_its_dataset_says_what_to_attach(kaggle: Kaggle, tmp_pa
 
 def _find_python_312() -> str | None:
     """A Python 3.12, Kaggle's version, wherever this machine has one."""
-    places = [os.environ.get("PYTHON312"), shutil.which("python3.12")]
+    places = [os.environ.get("PYTHON312"), sys.executable, shutil.which("python3.12")]
     places += [str(path) for path in sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python3.12"))]
     for place in places:
         if place is None:
