@@ -123,3 +123,17 @@ def test_the_budget_keeps_time_for_the_longest_step_and_checkpoint() -> None:
     now[0] = 19.1
     assert not budget.allows("step")
     assert TimeBudget(None).allows("step")
+
+
+def test_the_rest_of_a_budget_goes_by_the_same_clock() -> None:
+    now = [0.0]
+    budget = TimeBudget(0.01, clock=lambda: now[0])  # 36 seconds
+    budget.record("step", 30.0)
+    now[0] = 16.0
+    rest = budget.rest()
+    assert rest.seconds == pytest.approx(20.0) and rest.elapsed_seconds == 0
+    assert not budget.allows("step"), "16 + 1.5 * 30 + 2 is more than 36"
+    assert rest.allows("step"), "what another run's steps took says nothing about this one's"
+    now[0] = 40.0
+    assert not rest.allows("step") and budget.hours_left == 0
+    assert TimeBudget(None).rest().hours_left is None
