@@ -9,6 +9,7 @@ from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config, resolve_config
 from rnafold.errors import ConfigError
 from rnafold.features.build import padded_length
+from rnafold.features.passes import pass_rule
 from rnafold.planner.memory.estimate import (
     MemoryEstimate,
     TraceStore,
@@ -17,7 +18,7 @@ from rnafold.planner.memory.estimate import (
     largest_micro_batch,
     trace_key,
 )
-from rnafold.planner.memory.records import TraceKey
+from rnafold.planner.memory.records import Trace, TraceKey
 from rnafold.planner.quota.rules import PlannedSession, QuotaRules, QuotaState, count_runs, cut_sessions, schedule_runs
 from rnafold.planner.time.hours import HoursEstimate, HoursModel, estimate_hours
 from rnafold.planner.time.load import TrainingLoad, deal_epochs
@@ -198,14 +199,14 @@ def _choose(name: str, request: Request, model: HoursModel, runs: int, cards: in
     trace = model.traces[request.load.longest]
     micro = config.train.micro_batch
     accumulation = count_accumulation(config.train, cards)
-    memory = estimate_memory(trace, config.hardware, config.train, micro, accumulation)
+    memory = estimate_step_memory(trace, config, request.load.longest, micro, accumulation)
     if not memory.fits and config.train.accumulation == "auto":
         largest = largest_micro_batch(trace, config.hardware, config.train, micro)
         smaller = choose_micro_batch(largest, config.train.effective_batch, cards)
         if smaller:
             micro, accumulation = smaller, count_accumulation(config.train, cards, smaller)
-            memory = estimate_memory(trace, config.hardware, config.train, micro, accumulation)
-    work = deal_epochs(request.load, config, micro, micro * accumulation * cards)
+            memory = estimate_step_memory(trace, config, request.load.longest, micro, accumulation)
+    work = deal_epochs(request.load, config, micro, micro * accumulation * cards, cards)
     hours = estimate_hours(model, request.load, work, num_ranks=cards)
     if cards > 1:
         hours = _with_reduction(hours, 8.0 * trace.num_parameters / PCIE_BYTES_PER_SECOND * work.steps, config)
@@ -220,6 +221,15 @@ def _choose(name: str, request: Request, model: HoursModel, runs: int, cards: in
         hours=hours,
         memory=memory,
     )
+
+
+def estimate_step_memory(
+    trace: Trace, config: Config, longest: int, micro_batch: int, accumulation: int
+) -> MemoryEstimate:
+    """Memory of a step whose passes hold as many of the longest examples as the training lets them."""
+    examples = pass_rule(config, longest, micro_batch).most_examples(padded_length(longest))
+    passes = accumulation if examples >= micro_batch else 2
+    return estimate_memory(trace, config.hardware, config.train, min(examples, micro_batch), passes)
 
 
 def _with_reduction(hours: HoursEstimate, seconds_per_epoch: float, config: Config) -> HoursEstimate:

@@ -90,9 +90,8 @@ def _time_loading(examples: TrainingExamples, recorder: _Recorder) -> None:
 
 def _time_steps(trainer: Trainer, examples: TrainingExamples, recorder: _Recorder, budget_seconds: float) -> None:
     trainer.learner.network.train()
-    windows = [w.micro_batches for w in trainer.loader.windows(0)]
     by_length: dict[int, list[tuple[int, ...]]] = {}
-    for micro in (m for window in windows for m in window if len(m) == trainer.config.train.micro_batch):
+    for micro in (passed for window in trainer.loader.windows(0) for passed in trainer.loader.passes(window)):
         by_length.setdefault(padded_length(max(examples.lengths[k] for k in micro)), []).append(micro)
     lengths = choose_lengths(by_length)
     steps = _balanced_steps(trainer)

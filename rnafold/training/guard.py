@@ -17,9 +17,17 @@ from rnafold.features.build import padded_length
 from rnafold.files.atomic import write_text
 from rnafold.files.mounts import find_mounted
 from rnafold.files.run_folder import RunFolder
-from rnafold.planner.memory.estimate import MemoryEstimate, TraceStore, estimate_memory, largest_micro_batch, trace_key
+from rnafold.planner.memory.estimate import MemoryEstimate, TraceStore, largest_micro_batch, trace_key
 from rnafold.planner.memory.records import PLANNER_FOLDER, load_trace
-from rnafold.planner.plan import MOST_MICRO_BATCH, Plan, Request, build_plan, first_checkpoint_hours, suggest_change
+from rnafold.planner.plan import (
+    MOST_MICRO_BATCH,
+    Plan,
+    Request,
+    build_plan,
+    estimate_step_memory,
+    first_checkpoint_hours,
+    suggest_change,
+)
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.planner.quota.rules import load_rules, state_of_ledger
 from rnafold.planner.show import format_hours, plan_to_json
@@ -93,7 +101,7 @@ class RunGuard:
         config = self.config
         trace = self.store.get(trace_key(config, config.data.crop_length))
         accumulation = count_accumulation(config.train, config.hardware.num_gpus)
-        return estimate_memory(trace, config.hardware, config.train, config.train.micro_batch, accumulation)
+        return estimate_step_memory(trace, config, config.data.crop_length, config.train.micro_batch, accumulation)
 
     def _refuse(self, reason: str) -> None:
         if not self.force:

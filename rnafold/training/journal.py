@@ -68,6 +68,7 @@ class Journal:
                 "residues_per_second": meter.residues / seconds,
                 "peak_memory_gib": machine.peak_memory_gib(self.device_type),
                 "step_seconds": seconds / len(meter.results),
+                "loading_seconds": meter.loading_seconds,
                 "elapsed_seconds": elapsed_seconds,
                 "micro_batch": state.micro_limit,
                 "skipped_steps": sum(not r.applied for r in meter.results),

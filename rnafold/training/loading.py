@@ -1,15 +1,17 @@
-"""Which micro batches this rank gets next: the sampler's windows of the run's examples, through one set of workers."""
+"""Which passes this rank makes next: the sampler's windows of the run's examples, cut by length, through one set of
+workers."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config
 from rnafold.data.sampler import Window, plan_epoch
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import Example
+from rnafold.features.passes import cut_passes, pass_rule
 from rnafold.training.ranks import Ranks
 from rnafold.training.state import TrainState
 
@@ -30,22 +32,39 @@ class ExampleSource(Protocol):
     def __getitem__(self, key: tuple[int, int], /) -> Example: ...
 
 
+# The epoch and the passes of one step: what a worker is asked for.
+StepKey = tuple[int, tuple[tuple[int, ...], ...]]
+
+
+class StepBatches(Dataset[list[Batch]]):
+    """The batches of a step by its epoch and its passes of example indices, so that workers need no state."""
+
+    def __init__(self, examples: ExampleSource) -> None:
+        self.examples = examples
+
+    def __getitem__(self, key: StepKey) -> list[Batch]:
+        epoch, passes = key
+        return [collate([self.examples[epoch, index] for index in indices]) for indices in passes]
+
+
 class Loader:
-    """Deals the examples of one run to its steps and ranks."""
+    """Deals the examples of one run to its steps, ranks and passes."""
 
     def __init__(self, examples: ExampleSource, config: Config, ranks: Ranks) -> None:
         self.examples, self.config, self.ranks = examples, config, ranks
+        self.lengths = list(examples.lengths)
         train = config.train
         self.effective_batch = count_accumulation(train, ranks.num_ranks) * train.micro_batch * ranks.num_ranks
+        self.rule = pass_rule(config, max(self.lengths))
         # every epoch draws equally many examples
         self.steps_per_epoch = len(self.windows(0))
 
     def windows(self, epoch: int) -> list[Window]:
         """The optimizer steps of an epoch."""
-        train, examples = self.config.train, self.examples
+        train = self.config.train
         return plan_epoch(
-            examples.lengths,
-            examples.groups,
+            self.lengths,
+            self.examples.groups,
             train.seed,
             epoch,
             self.effective_batch,
@@ -53,27 +72,34 @@ class Loader:
             self.config.data.balance_length,
         )
 
-    def of_rank(self, window: Window) -> tuple[tuple[int, ...], ...]:
-        """The micro batches of a window that this rank works on."""
-        return window.of_rank(self.ranks.rank, self.ranks.num_ranks)
+    def passes(self, window: Window) -> tuple[tuple[int, ...], ...]:
+        """Examples of each pass that this rank makes for a window."""
+        dealt = window.of_rank(self.ranks.rank, self.ranks.num_ranks)
+        own = [index for micro_batch in dealt for index in micro_batch]
+        cut = cut_passes([self.lengths[index] for index in own], self.rule)
+        return tuple(tuple(own[place] for place in places) for places in cut)
 
-    def batches(self, state: TrainState) -> Iterator[Batch]:
-        """Micro batches of this rank from the current position to the last epoch, through one set of workers."""
+    def steps(self, state: TrainState) -> Iterator[list[Batch]]:
+        """The batches of each step from the current position to the last epoch, through one set of workers."""
         train, workers = self.config.train, self.config.train.loader_workers
-        examples: Any = self.examples  # all that a DataLoader asks of a data set are length and items
-        loader = DataLoader(
-            examples,
-            batch_sampler=list(self._keys(state)),
-            collate_fn=collate,
+        loader: DataLoader[list[Batch]] = DataLoader(
+            StepBatches(self.examples),
+            batch_size=None,
+            sampler=list(self._keys(state)),
+            collate_fn=as_it_is,
             num_workers=workers,
             pin_memory=train.pin_memory and self.ranks.device.type == "cuda",
             prefetch_factor=train.prefetch_factor if workers else None,
         )
         return iter(loader)
 
-    def _keys(self, state: TrainState) -> Iterator[list[tuple[int, int]]]:
+    def _keys(self, state: TrainState) -> Iterator[StepKey]:
         for epoch in range(state.epoch, self.config.train.epochs):
             first = state.window_index if epoch == state.epoch else 0
             for window in self.windows(epoch)[first:]:
-                for micro_batch in self.of_rank(window):
-                    yield [(epoch, index) for index in micro_batch]
+                yield epoch, self.passes(window)
+
+
+def as_it_is(batches: list[Batch]) -> list[Batch]:
+    """A step's batches are collated already."""
+    return batches

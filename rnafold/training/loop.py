@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from rnafold.config.settings import Config
-from rnafold.data.sampler import Window
 from rnafold.errors import InputError
 from rnafold.features.batch import Batch
 from rnafold.files.run_folder import RunFolder
@@ -80,7 +79,7 @@ class Trainer:
             try:
                 self.journal.open(train.epochs * self.loader.steps_per_epoch, state.step, profile=self.profile)
                 self.learner.network.train()
-                batches = self.loader.batches(state)
+                batches = self.loader.steps(state)
                 while state.epoch < train.epochs and not state.has_finished():
                     self._train_epoch(batches)
                 self._end()
@@ -97,14 +96,14 @@ class Trainer:
         finally:
             signal.signal(signal.SIGTERM, previous)
 
-    def _train_epoch(self, batches: Iterator[Batch]) -> None:
+    def _train_epoch(self, batches: Iterator[list[Batch]]) -> None:
         """The steps of one epoch from where the run stands, up to a reason to stop."""
         state = self.state
         windows = self.loader.windows(state.epoch)
-        for window in windows[state.window_index :]:
+        for _ in windows[state.window_index :]:
             if self._must_stop("step"):
                 return
-            self._take_step(window, batches)
+            self._take_step(batches)
             if state.has_finished():
                 return
             due = self.clock() - self.saved_at > self.config.train.checkpoint_every_minutes * 60
@@ -112,10 +111,11 @@ class Trainer:
                 self._save()
         self._end_epoch(len(windows))
 
-    def _take_step(self, window: Window, batches: Iterator[Batch]) -> None:
+    def _take_step(self, batches: Iterator[list[Batch]]) -> None:
         """One step with the next batches, noted in the budget, the state and the journal."""
         began = self.clock()
-        own = [next(batches) for _ in self.loader.of_rank(window)]
+        own = next(batches)
+        self.journal.meter.loading_seconds += self.clock() - began
         result = self.stepper.take(own, self.journal.meter)
         self.budget.record("step", self.clock() - began)
         state = self.state

@@ -46,6 +46,7 @@ class Meter:
     started: float = field(default_factory=time.monotonic)
     results: list[StepResult] = field(default_factory=list)
     seconds_by_length: dict[int, list[float]] = field(default_factory=dict)
+    loading_seconds: float = 0.0
 
     @property
     def residues(self) -> int:
@@ -53,7 +54,7 @@ class Meter:
         return sum(r.residues for r in self.results)
 
     def add_time(self, length: int, seconds: float, examples: int) -> None:
-        """Adds one micro batch of padded `length`: count, seconds, examples."""
+        """Adds one pass of padded `length`: count, seconds, examples."""
         entry = self.seconds_by_length.setdefault(length, [0, 0.0, 0])
         entry[0] += 1
         entry[1] += seconds

@@ -46,8 +46,8 @@ class Stepper:
         """One optimizer step; a window that runs out of memory is done again with half the micro batch.
 
         Args:
-            batches: micro batches of this rank.
-            meter: gets the seconds of each.
+            batches: what each pass of this rank takes.
+            meter: gets the seconds of each pass.
 
         Raises:
             InputError: not even one example at a time fits.
@@ -86,11 +86,16 @@ class Stepper:
         residues = int(self.ranks.sum(torch.tensor(float(own))))
         sums = torch.zeros(1 + len(TERMS), dtype=torch.float64)
         for whole in batches:
-            for batch in whole.split(state.micro_limit):
+            for batch in self._within_limit(whole):
                 began = self.clock()
                 sums += self._backward(batch.to(self.ranks.device), recycles, max(residues, 1))
                 meter.add_time(padded_length(batch.mask.shape[1]), self.clock() - began, len(batch.mask))
         return sums, residues
+
+    def _within_limit(self, batch: Batch) -> list[Batch]:
+        """The batch, or parts of it once memory ran out: until then a pass may hold more examples, if they are short."""
+        limit = self.state.micro_limit
+        return [batch] if limit >= self.config.train.micro_batch else batch.split(limit)
 
     def _backward(self, batch: Batch, recycles: int, residues: int) -> torch.Tensor:
         """Adds the gradient of one micro batch's share of the window; returns its sums of (loss, terms..)."""

@@ -27,7 +27,7 @@ from rnafold.features.build import Others, StartPoint, build_example
 from rnafold.model.encoder import read_encoder_shape, thaw
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network
-from rnafold.planner.memory.records import DTYPES, PHASES, TAGS, Trace, TraceKey
+from rnafold.planner.memory.records import DTYPES, PHASES, TAGS, Device, Trace, TraceKey
 from rnafold.structure import Chain, Pairing, Structure, Target
 
 # Divides no layer width, no length and no parameter count; checked against the parameters at every trace.
@@ -217,7 +217,7 @@ def record(key: TraceKey) -> Trace:
             if key.mode == "predict":
                 _predict(network, batch, recorder, amp, min(1, key.model.max_recycles))
             else:
-                _train(network, batch, recorder, amp, min(1, key.model.max_recycles), key.loss)
+                _train(network, batch, recorder, amp, min(1, key.model.max_recycles), key.loss, key.device)
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         frozen = sum(p.numel() for p in network.parameters()) - trained
         recorder.phase = "done"
@@ -242,13 +242,15 @@ def _train(
     amp: torch.dtype | None,
     recycles: int,
     loss: LossConfig,
+    device: Device,
 ) -> None:
     """One micro batch and the update after it, with optimizer state and moving average in place."""
     network.train()
     trained = [p for p in network.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.dim() > 1]
     rest = [p for p in trained if p.dim() <= 1]
-    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": rest}], foreach=True)
+    on_cpu = device == "cpu"  # as training.learner chooses
+    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": rest}], fused=on_cpu, foreach=not on_cpu)
     averages = [torch.zeros_like(p) for p in network.parameters()]
     for average in averages:
         recorder.add(average, "average")

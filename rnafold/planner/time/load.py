@@ -19,6 +19,7 @@ from rnafold.data.selection import spread_evenly
 from rnafold.data.splits import cluster_sequences
 from rnafold.errors import InputError
 from rnafold.features.build import padded_length
+from rnafold.features.passes import cut_passes, pass_rule
 from rnafold.files.atomic import write_text
 from rnafold.structure import Target
 
@@ -137,19 +138,23 @@ def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> T
     )
 
 
-def deal_epochs(load: TrainingLoad, config: Config, micro_batch: int, effective_batch: int) -> EpochWork:
-    """Micro batches, steps and examples of a mean epoch, dealt by the sampler of the training itself."""
+def deal_epochs(
+    load: TrainingLoad, config: Config, micro_batch: int, effective_batch: int, num_ranks: int = 1
+) -> EpochWork:
+    """Passes, steps and examples of a mean epoch, dealt and cut as the training itself does."""
     epochs = min(config.train.epochs, SIMULATED_EPOCHS)
+    rule = pass_rule(config, load.longest, micro_batch)
     counts: Counter[tuple[int, int]] = Counter()
     steps = examples = 0
     for epoch in range(epochs):
         seed, balance = config.train.seed, config.data.balance_length
         windows = plan_epoch(load.lengths, load.groups, seed, epoch, effective_batch, micro_batch, balance)
         steps += len(windows)
-        for window in windows:
-            for indices in window.micro_batches:
-                counts[(padded_length(max(load.lengths[k] for k in indices)), len(indices))] += 1
-                examples += len(indices)
+        for dealt in (w.of_rank(rank, num_ranks) for w in windows for rank in range(num_ranks)):
+            lengths = [load.lengths[k] for indices in dealt for k in indices]
+            examples += len(lengths)
+            for places in cut_passes(lengths, rule):
+                counts[padded_length(max(lengths[k] for k in places)), len(places)] += 1
     return EpochWork(
         micro_batches={key: count / epochs for key, count in sorted(counts.items())},
         steps=steps / epochs,
