@@ -93,7 +93,7 @@ class Stepper:
         return sums, residues
 
     def _within_limit(self, batch: Batch) -> list[Batch]:
-        """The batch, or parts of it once memory ran out: until then a pass may hold more examples, if they are short."""
+        """The batch; once memory ran out, parts of it. Until then a pass may hold more examples than a micro batch."""
         limit = self.state.micro_limit
         return [batch] if limit >= self.config.train.micro_batch else batch.split(limit)
 
