@@ -1,6 +1,8 @@
 """The command `predict`."""
 
 import argparse
+import datetime
+import math
 import time
 from pathlib import Path
 
@@ -37,6 +39,13 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         metavar="CONFIRM",
         help="let targets see templates of any date; CONFIRM must read scores-will-be-inflated",
     )
+    predict.add_argument(
+        "--before",
+        type=parse_cutoff,
+        metavar="DATE",
+        help="the cutoff of targets that state none (default: today), and the date before which structures without a "
+        "release date count as released (default: only targets without a cutoff see them)",
+    )
     predict.add_argument("--deadline-minutes", type=float, metavar="M", help="a valid file stands before M minutes")
     predict.add_argument("--msa", type=Path, action="append", default=[], metavar="DIR", help="folder with MSA files")
     predict.add_argument("--cache", type=Path, default=Path(".cache/rnafold"), metavar="DIR", help="computed features")
@@ -45,11 +54,19 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     predict.set_defaults(call=_predict)
 
 
+def parse_cutoff(text: str) -> datetime.date:
+    """A date YYYY-MM-DD; argparse.ArgumentTypeError for anything else."""
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a date YYYY-MM-DD") from None
+
+
 def _predict(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     from rnafold.prediction.run import GATE_CONFIRMATION, PredictOptions, predict_submission
 
-    if arguments.deadline_minutes is not None and arguments.deadline_minutes <= 0:
+    if arguments.deadline_minutes is not None and not 0 < arguments.deadline_minutes < math.inf:
         raise InputError(f"--deadline-minutes {arguments.deadline_minutes}: expected a number above 0")
     if arguments.no_date_gate is not None and arguments.no_date_gate != GATE_CONFIRMATION:
         raise InputError(f"--no-date-gate {arguments.no_date_gate}: type {GATE_CONFIRMATION} to confirm")
@@ -63,6 +80,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             templates=tuple(arguments.templates),
             slots=arguments.slots,
             gated=arguments.no_date_gate is None,
+            before=arguments.before,
             began=began,
             deadline_minutes=arguments.deadline_minutes,
             msa_folders=tuple(arguments.msa),
@@ -71,4 +89,4 @@ def _predict(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
         )
     )
-    return ExitCode.LOSSES if outcome.failed else ExitCode.DONE
+    return ExitCode.LOSSES if outcome.failed or outcome.skipped else ExitCode.DONE

@@ -74,11 +74,12 @@ def fold_batch(
 ) -> list[Fold]:
     """One pass for several examples, each short enough to be folded whole; those of one length waste no padding."""
     output = network(collate(examples).to(device), recycles)
-    coords = output.coords[:, :, 0].double().cpu().numpy()
+    coords = output.coords[:, :, 0].cpu().to(torch.float64).numpy()
     blank = torch.zeros(output.coords.shape[:2])
-    lddt = (blank if output.lddt is None else output.lddt).double().cpu().numpy()
+    lddt = (blank if output.lddt is None else output.lddt).cpu().to(torch.float64).numpy()
     expected, of_start = (
-        (blank[:, 0] if x is None else x).double().cpu().tolist() for x in (output.expected_tm, output.start_tm)
+        (blank[:, 0] if x is None else x).cpu().to(torch.float64).tolist()
+        for x in (output.expected_tm, output.start_tm)
     )
     return [
         Fold(coords=coords[k, :n], lddt=lddt[k, :n], expected_tm=expected[k], start_tm=of_start[k])

@@ -144,14 +144,18 @@ def run_targets(
             coords = np.stack([candidate.coords for candidate in picked])
             _require_valid(coords, target)
             predictions[target.target_id] = coords
-            outcome.records[target.target_id] = describe_candidates(target.target_id, picked)
             dirty = True
+            outcome.records[target.target_id] = describe_candidates(target.target_id, picked)
         except Exception as error:
             outcome.failed[target.target_id] = f"{type(error).__name__}: {error}"
             log.warning("%s: falls back to a plain strand", target.target_id, exc_info=True)
         if dirty and clock() - written > WRITE_EVERY_SECONDS:
-            _write(out, sample, predictions, outcome)
-            written, dirty = clock(), False
+            try:
+                _write(out, sample, predictions, outcome)
+                dirty = False
+            except (InputError, OSError) as error:  # a disk may have room again before the last writing
+                log.warning("the submission stays as it was for now: %s", error)
+            written = clock()
     if dirty:
         _write(out, sample, predictions, outcome)
     outcome.seconds = clock() - began
@@ -189,14 +193,14 @@ def predict(
     test: Path,
     sample_path: Path,
     out: Path,
-    build_solver: Callable[[], Solver],
+    build_solver: Callable[[Sequence[Target]], Solver],
     deadline_seconds: float | None,
     began: float,
 ) -> tuple[Outcome, Mapping[str, int]]:
     """Reads targets and sample, solves them and writes `out`; returns what happened and counts of origins.
 
-    `build_solver` is called after the first valid file is written, and its time counts. `began` is the time.monotonic()
-    from which the deadline runs: the start of the command, so that loading libraries counts too.
+    `build_solver` is called with the targets after the first valid file is written, and its time counts. `began` is the
+    time.monotonic() from which the deadline runs: the start of the command, so that loading libraries counts too.
 
     Raises:
         InputError: the test or sample file is malformed or they do not match; what `build_solver` refuses.
@@ -204,7 +208,7 @@ def predict(
     sample = read_sample(sample_path)
     targets = match_targets(read_targets(test), sample, test, sample_path)
     write_submission(out, sample, {t.target_id: build_fallback(t) for t in targets})
-    solve = build_solver()
+    solve = build_solver(targets)
     left = None if deadline_seconds is None else deadline_seconds - (time.monotonic() - began)
     outcome = run_targets(targets, sample, out, solve, deadline_seconds=left)
     counts: dict[str, int] = {}

@@ -1,22 +1,26 @@
 """Candidates of a target from every source there is, within a time, and the choice of five."""
 
 import datetime
+import itertools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 
 from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, StartPoint, build_example, choose_others
-from rnafold.features.source import FeatureSource
 from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
+from rnafold.prediction.features import TargetFeatures
+from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import SlotsConfig, keep_formed, pick_five
 from rnafold.scoring.measures import count_violations
 from rnafold.structure import Candidate, FloatArray, Origin, Target
-from rnafold.templates.library import Gate, gate_for
+from rnafold.submission.rows import NUM_CONFORMATIONS
+from rnafold.templates.library import Gate, TemplateLibrary, gate_for
 from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.sources import ModellingTask, Sources
 
@@ -52,11 +56,14 @@ class CandidateSolver:
         seed: of assemblies and of the choice.
         device: where the network runs.
         gated: False switches the date gate off, which leaks.
-        before: date for targets without a temporal cutoff.
+        before: date for targets without a temporal cutoff, which see structures without a release date as well.
+        undated: all targets see structures without a release date.
+        losses: the steps that failed.
+        pairs_at_once: so many pairs of residues go through the network at once; fewer after it ran out of memory.
         seconds_per_effort: of the last refinement, by passes x residues x residues seen at once; foretells the next.
     """
 
-    features: FeatureSource
+    features: TargetFeatures
     sources: Sources
     network: PairNetwork | PlainNetwork | None
     recycles: int
@@ -65,20 +72,42 @@ class CandidateSolver:
     device: str = "cpu"
     gated: bool = True
     before: datetime.date | None = None
+    undated: bool = False
+    losses: StepLosses = field(default_factory=StepLosses)
+    pairs_at_once: int = PAIRS_AT_ONCE
     seconds_per_effort: float = 0.0
 
     def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
-        """The five candidates of a target to submit, within about `seconds`."""
+        """The five candidates of a target to submit, within about `seconds`.
+
+        A step that fails is left out and noted in `losses`.
+
+        Raises:
+            OutOfTime: before there was any candidate.
+            Exception: nothing at all could be made.
+        """
         began = time.monotonic()
         task = self.prepare(target)
         left = seconds - (time.monotonic() - began)
         share = BUILDING_SHARE if self.network is not None else 0.9
-        candidates = build_candidates(task, budget_seconds=share * left)
+        candidates = self.build(task, share * left)
         jury = task.jury
         if self.network is not None:
-            rated, refined = self.refine(task, apply_jury(task, candidates), began + REFINED_BY * seconds)
-            candidates, jury = [*rated, *refined], None
-        return tuple(pick_five(target, candidates, self.slots, pairing=task.pairing, jury=jury, seed=self.seed))
+            with self.losses.allow("jury", target.target_id):
+                candidates, jury = apply_jury(task, candidates), None
+            rated, refined = self.refine(task, candidates, began + REFINED_BY * seconds)
+            candidates = [*rated, *refined]
+        with self.losses.allow("choice of five", target.target_id):
+            return tuple(pick_five(target, candidates, self.slots, pairing=task.pairing, jury=jury, seed=self.seed))
+        best = sorted(candidates, key=lambda c: -c.confidence)
+        return tuple(itertools.islice(itertools.cycle(best), NUM_CONFORMATIONS))
+
+    def build(self, task: ModellingTask, seconds: float) -> list[Candidate]:
+        """Hybrids and assemblies; where they fail, assemblies without anything known."""
+        with self.losses.allow("templates", task.target.target_id):
+            return build_candidates(task, budget_seconds=seconds)
+        alone = replace(task, sources=Sources(TemplateLibrary.from_entries([]), None), gate=None)
+        return build_candidates(alone, budget_seconds=seconds)
 
     def prepare(self, target: Target) -> ModellingTask:
         """The target with its predicted pairs, behind its gate."""
@@ -92,7 +121,7 @@ class CandidateSolver:
         """What the target may see of the library; None without a library or with the gate switched off."""
         if not self.gated or not self.sources.library.num_chains:
             return None
-        return gate_for(target, self.before)
+        return gate_for(target, self.before, undated=self.undated or target.cutoff is None)
 
     def refine(
         self, task: ModellingTask, candidates: Sequence[Candidate], stop: float
@@ -105,23 +134,54 @@ class CandidateSolver:
         rated = {id(c): c for c in candidates}
         refined: list[Candidate] = []
         pairs = count_pass_pairs(task.target.length)
-        size, done = max(1, PAIRS_AT_ONCE // pairs), 0
+        done = 0
+        name = task.target.target_id
         try:
-            for first in range(0, len(starts), size):
-                began = time.monotonic()
-                batch = starts[first : first + size]
-                effort = pairs * sum(1 + self.count_recycles(start) for start in batch)
-                if began + self.seconds_per_effort * effort > stop:
-                    break
-                for start, fold in zip(batch, self._fold(task, batch, candidates)):
-                    rated[id(start)] = weigh_in(start, fold)
-                    if start.origin in REFINED_ORIGINS and not turns_stems(task, start.coords, fold.coords):
-                        refined.append(take_refinement(rated[id(start)], fold))
-                self.seconds_per_effort = (time.monotonic() - began) / effort
-                done += len(batch)
+            with self.losses.allow("network", name):
+                while done < len(starts):
+                    began = time.monotonic()
+                    batch = starts[done : done + max(1, self.pairs_at_once // pairs)]
+                    effort = pairs * sum(1 + self.count_recycles(start) for start in batch)
+                    if began + self.seconds_per_effort * effort > stop:
+                        break
+                    folds = self._fold_or_shrink(task, batch, candidates)
+                    if folds is None:
+                        continue
+                    for start, fold in zip(batch, folds):
+                        rated[id(start)] = weigh_in(start, fold)
+                        if start.origin in REFINED_ORIGINS and not turns_stems(task, start.coords, fold.coords):
+                            refined.append(take_refinement(rated[id(start)], fold))
+                    self.seconds_per_effort = (time.monotonic() - began) / effort
+                    done += len(batch)
         except OutOfTime:
-            log.info("%s: out of time after %d of %d candidates; these stand", task.target.target_id, done, len(starts))
+            log.info("%s: out of time after %d of %d candidates; these stand", name, done, len(starts))
         return [rated[id(c)] for c in candidates], refined
+
+    def _fold_or_shrink(
+        self, task: ModellingTask, batch: Sequence[Candidate], candidates: Sequence[Candidate]
+    ) -> list[Fold] | None:
+        """What the network makes of a batch; None where the card's memory was too small and less of it is asked now.
+
+        Half as many candidates at once, and where one alone is too much, the CPU, for this and all later targets.
+
+        Raises:
+            torch.OutOfMemoryError: on the CPU as well.
+        """
+        try:
+            return self._fold(task, batch, candidates)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1 and self.device == "cpu":
+                raise
+            self.losses.note("memory of the card", task.target.target_id, error)
+        if len(batch) > 1:
+            self.pairs_at_once = count_pass_pairs(task.target.length) * (len(batch) // 2)
+        else:
+            assert self.network is not None
+            self.device, self.seconds_per_effort = "cpu", 0.0
+            self.network.to("cpu")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
 
     def _fold(self, task: ModellingTask, starts: Sequence[Candidate], candidates: Sequence[Candidate]) -> list[Fold]:
         """What the network makes of each start, the other candidates beside it; templates take one pass."""

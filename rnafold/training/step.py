@@ -109,7 +109,7 @@ class Stepper:
             self.ranks.backward((losses.total * weights).sum() / residues)
         absent = torch.zeros_like(losses.total)
         values = torch.stack([losses.total, *(losses.terms.get(name, absent) for name in TERMS)])
-        return (values.detach() * weights).sum(1).double().cpu()
+        return (values.detach() * weights).sum(1).cpu().to(torch.float64)
 
     def apply(self, sums: torch.Tensor, residues: int) -> StepResult:
         """Reduces and clips the gradient, sets the rate and steps, unless the gradient is not finite."""

@@ -18,7 +18,6 @@ from rnafold.features.secondary import predict_pairing
 from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, build_network
-from rnafold.prediction import solver as solver_module
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver, turns_stems
 from rnafold.structure import Candidate, Entry, Origin
@@ -184,7 +183,7 @@ def test_the_time_of_a_refinement_is_foretold_by_its_passes(
 
     monkeypatch.setattr(CandidateSolver, "_fold", slow)
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(solver_module, "PAIRS_AT_ONCE", 1)  # one candidate at a time
+    solver.pairs_at_once = 1  # one candidate at a time
     solver.recycles = 3
     kinds = [c.origin for c in solver.choose_starts(made)]
     assert kinds[:3] == ["assembly", "template", "assembly"], "4, 1 and 4 passes"

@@ -1,0 +1,115 @@
+"""A target's pairs and alignment, whatever becomes of the alignment file and of the cache."""
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rnafold.config.settings import DataConfig
+from rnafold.errors import OutOfTime
+from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.secondary import predict_pairing
+from rnafold.features.source import FeatureSource
+from rnafold.prediction.losses import StepLosses
+from rnafold.structure import Pairing, Target
+
+Arrays = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
+
+
+class TargetFeatures(Protocol):
+    """What a prediction asks of features: see FeatureSource."""
+
+    pairings: dict[str, Pairing]
+
+    def prepare(self, targets: Sequence[Target]) -> None:
+        """Computes what is not yet there."""
+
+    def alignment(self, target: Target) -> Arrays:
+        """Profile and covariation of a prepared target."""
+
+
+class TolerantFeatures:
+    """Features that leave an unreadable alignment out, and do without a cache that cannot be used.
+
+    A cache that fails is replaced by a temporary folder, and if that fails too pairs are computed without any.
+    """
+
+    def __init__(self, config: DataConfig, msa_folders: Sequence[Path], losses: StepLosses) -> None:
+        self.config, self.msa_folders, self.losses = config, tuple(msa_folders), losses
+        self.pairings: dict[str, Pairing] = {}
+        self._open(config.cache)
+        self._aligned: set[str] = set()
+        self._temporary = ""
+
+    def _open(self, cache: str) -> None:
+        config = replace(self.config, cache=cache)
+        self._whole, self._plain = FeatureSource(config, self.msa_folders), FeatureSource(config)
+
+    def prepare(self, targets: Sequence[Target]) -> None:
+        """Computes the pairs of each target, from its alignment where it has one that can be read."""
+        for target in targets:
+            path = find_msa(self.msa_folders, target.target_id)
+            if path is not None and target.target_id not in self.pairings:
+                with self.losses.allow("alignment", target.target_id):
+                    read_msa(path, target)
+                    self._aligned.add(target.target_id)
+            self._prepare(target)
+
+    def _prepare(self, target: Target) -> None:
+        """One target's pairs: of the source, of one with a temporary cache, of none, or no pairs at all."""
+        name = target.target_id
+        if name in self.pairings:
+            return
+        try:
+            self.pairings[name] = self._compute(target)
+            return
+        except OutOfTime:
+            raise
+        except Exception as error:  # noqa: BLE001 - told apart by what comes of the second try
+            first = error
+        with self.losses.allow("base pairs", name):
+            self._replace_cache()
+            self.pairings[name] = self._compute(target)
+            self.losses.note("cache", name, first)
+        if name not in self.pairings:
+            with self.losses.allow("base pairs", name):
+                self.pairings[name] = predict_pairing(target.sequence, target.chains, self.config.pairing_samples)
+        if name not in self.pairings:
+            self.pairings[name] = pair_nothing(target.length)
+
+    def _compute(self, target: Target) -> Pairing:
+        source = self._whole if target.target_id in self._aligned else self._plain
+        source.prepare([target])
+        return source.pairings[target.target_id]
+
+    def _replace_cache(self) -> None:
+        """Goes on with a temporary folder, once."""
+        if not self._temporary:
+            self._temporary = tempfile.mkdtemp(prefix="rnafold-cache-")
+            weakref.finalize(self, shutil.rmtree, self._temporary, ignore_errors=True)
+            self._open(self._temporary)
+
+    def alignment(self, target: Target) -> Arrays:
+        """Profile (L, 6) and covariation (L, L) of a prepared target, None for both without a readable alignment."""
+        if target.target_id in self._aligned:
+            with self.losses.allow("alignment", target.target_id):
+                self._whole.prepare([target])
+                return self._whole.alignment(target)
+            self._aligned.discard(target.target_id)
+        return None, None
+
+
+def pair_nothing(length: int) -> Pairing:
+    """The pairing (L, L) of a sequence of which nothing is known."""
+    return Pairing(
+        probabilities=np.zeros((length, length), np.float32),
+        partner=np.full(length, -1, np.int64),
+        samples=np.zeros((0, length), np.int64),
+        source="none",
+    )
