@@ -52,12 +52,13 @@ class PredictOptions:
     began: float = field(default_factory=time.monotonic)
 
 
-def build_solver(options: PredictOptions, losses: StepLosses) -> CandidateSolver:
+def build_solver(options: PredictOptions, losses: StepLosses | None = None) -> CandidateSolver:
     """Sources, network and slots of a prediction; what of them fails for another reason than the user's is noted.
 
     Raises:
         InputError: unreadable weights or slots, a template folder that is not there or holds nothing.
     """
+    losses = StepLosses() if losses is None else losses
     gpu, _ = resolve_gpu(options.gpu)
     keep_freed_memory()
     device: str = load_gpu(gpu).hardware.device_type
