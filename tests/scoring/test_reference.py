@@ -16,7 +16,7 @@ from rnafold.structure import Chain, Structure, structure_from_points
 # The project's own pairs (see README.md there), and a larger set of real structures where one is beside the checkout.
 OWN = Path(__file__).resolve().parent / "usalign_pairs"
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "usalign_reference"
-FOLDERS = [OWN, REAL] if REAL.is_dir() else [OWN]
+FOLDERS = [OWN, *([pytest.param(REAL, marks=pytest.mark.slow)] if REAL.is_dir() else [])]
 # Pairs of single chains and pairs with copies in each.
 COUNTS = {OWN: (104, 15), REAL: (98, 24)}
 # US-align's greedy mapping swaps the two copies that are in place; the identity, found here, scores 0.66680.
