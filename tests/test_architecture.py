@@ -172,8 +172,13 @@ def test_model_and_scoring_know_nothing_of_training() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["check", "none.csv", "--sample", "none.csv"], ["score", "none.csv", "none.csv"], ["quota", "--json"]],
-    ids=["check", "score", "quota"],
+    [
+        ["check", "none.csv", "--sample", "none.csv"],
+        ["score", "none.csv", "none.csv"],
+        ["quota", "--json"],
+        ["pick", "--candidates", ".", "--test", "none.csv", "--sample", "none.csv", "--out", "none.csv"],
+    ],
+    ids=["check", "score", "quota", "pick"],
 )
 def test_commands_without_a_network_never_load_torch(arguments: list[str]) -> None:
     code = f"import sys\nfrom rnafold.cli.main import main\nmain({arguments!r})\nsys.exit('torch' in sys.modules)"

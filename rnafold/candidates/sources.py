@@ -143,8 +143,8 @@ def read_sources(specs: Sequence[SourceSpec], targets: Sequence[Target]) -> list
 
     A source given under one name in several places is one source. A file that another source has too counts once.
 
-    Raises:
-        InputError: nothing of any source can be used.
+    Returns:
+        The sources with a model of a target; none where nothing can be used, which a warning says.
     """
     index = TargetIndex(targets)
     sources: dict[str, Source] = {}
@@ -166,10 +166,8 @@ def read_sources(specs: Sequence[SourceSpec], targets: Sequence[Target]) -> list
     for source in kept:
         log.info("candidates of %s", source.describe())
     if specs and not any(source.num_models for source in kept):
-        raise InputError(
-            f"--candidates: no model of any of the {len(targets)} targets in "
-            f"{', '.join(str(spec.path) for spec in specs[:3])}; {_first_reason(kept)}"
-        )
+        looked = ", ".join(str(spec.path) for spec in specs[:3])
+        log.warning("no model of any of the %d targets in %s; %s", len(targets), looked, _first_reason(kept))
     return [source for source in kept if source.num_models]
 
 

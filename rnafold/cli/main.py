@@ -16,7 +16,7 @@ from rnafold import __version__
 from rnafold.cli.experiment import add_experiment
 from rnafold.cli.kaggle import add_kaggle
 from rnafold.cli.plan import add_plan, add_quota
-from rnafold.cli.predict import add_predict
+from rnafold.cli.predict import add_pick, add_predict
 from rnafold.cli.report import add_report
 from rnafold.cli.score import add_check, add_score
 from rnafold.cli.train import add_train
@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_train(commands)
     add_predict(commands)
+    add_pick(commands)
     add_check(commands)
     add_score(commands)
     _add_demo(commands)

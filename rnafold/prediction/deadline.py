@@ -15,7 +15,6 @@ from types import FrameType
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from tqdm import tqdm
 
 from rnafold.assembly import assemble
@@ -216,8 +215,3 @@ def predict(
         for origin in origins:
             counts[origin] = counts.get(origin, 0) + 1
     return outcome, counts
-
-
-def seed_everything(seed: int) -> None:
-    """One seed for torch; numpy generators take theirs explicitly."""
-    torch.manual_seed(seed)

@@ -1,11 +1,9 @@
-"""Other programs' models beside ours on one scale, and the five to submit; needs neither templates nor network.
-
-What goes wrong with the others' models costs them alone: the five of our own stand then.
-"""
+"""Other programs' models beside ours on one scale, and the five to submit; needs neither templates nor network."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -13,9 +11,11 @@ import numpy as np
 from rnafold.candidates.calibration import Calibration, calibrate
 from rnafold.candidates.completion import build_outside
 from rnafold.candidates.jury import CandidatesJury, load_parameters, name_source
-from rnafold.candidates.sources import Source, parse_source, read_sources
+from rnafold.candidates.sources import Source, SourceSpec, read_sources
+from rnafold.errors import InputError
 from rnafold.prediction.slots import SlotsConfig, check_candidate, complete_five, draw_scores, pick_from_draws
 from rnafold.structure import Candidate, FloatArray, Pairing, Target
+from rnafold.submission.pool import write_pool
 
 log = logging.getLogger(__name__)
 LEAST_SPREAD: Final = 0.02
@@ -37,22 +37,18 @@ class OutsideModels:
         sources: as read.
         jury: expects TM-scores of candidates of all sources.
         calibration: what is usual of each source's own confidences.
+        pools: all candidates that were judged, by target, as they come.
     """
 
     sources: tuple[Source, ...]
     jury: CandidatesJury
     calibration: Calibration
+    pools: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
 
     def choose(
-        self,
-        target: Target,
-        ours: Sequence[Candidate],
-        pairing: Pairing,
-        slots: SlotsConfig,
-        *,
-        seed: int = 0,
-    ) -> Choice:
-        """Five of our own candidates and the others'; our own as they are where there are no others, or they fail.
+        self, target: Target, ours: Sequence[Candidate], pairing: Pairing, slots: SlotsConfig, *, seed: int = 0
+    ) -> list[Candidate]:
+        """Five of our own candidates and the others'; our own as they are where there are no others.
 
         Args:
             target: sequence and chains.
@@ -61,23 +57,28 @@ class OutsideModels:
             slots: quality limits, and how many places each source may fill.
             seed: of the draws and of what is built.
         """
+        outside = build_outside(target, self.sources, pairing, self.calibration, seed)
+        if not outside:
+            return list(ours)
+        sure = [candidate for candidate in ours if candidate.origin != "fallback"]
+        choice = choose_across(target, [*sure, *outside], pairing, self.jury, slots, seed=seed)
+        self.pools[target.target_id] = choice.rated
+        return list(choice.five)
+
+    def write_pool(self, out: Path) -> None:
+        """Writes beside a submission what was judged, for `score` and the report; a fault costs a line in the log."""
         try:
-            outside = build_outside(target, self.sources, pairing, self.calibration, seed)
-            if outside:
-                return choose_across(target, [*ours, *outside], pairing, self.jury, slots, seed=seed)
-        except Exception:  # as for a target: one line, the traceback, and a named fallback
-            log.warning("%s: other programs' models left out, ours stand", target.target_id, exc_info=True)
-        return Choice(five=tuple(ours), rated=tuple(ours))
+            write_pool(out, self.pools)
+        except (InputError, OSError) as error:
+            log.warning("no record of all candidates beside the submission: %s", error)
 
 
-def open_sources(texts: Sequence[str], targets: Sequence[Target]) -> OutsideModels:
-    """What `--candidates` names, read, one line a source.
-
-    Raises:
-        InputError: a path that does not exist, a malformed name or date, or no model of any target.
-    """
+def open_sources(specs: Sequence[SourceSpec], targets: Sequence[Target]) -> OutsideModels | None:
+    """What `--candidates` names, read, one line a source; None where there is no model of any target."""
     parameters = load_parameters()
-    sources = read_sources([parse_source(text) for text in texts], targets)
+    sources = read_sources(specs, targets)
+    if not sources:
+        return None
     return OutsideModels(
         sources=tuple(sources),
         jury=CandidatesJury(parameters=parameters),

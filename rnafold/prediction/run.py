@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
+from rnafold.candidates.sources import parse_source
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
@@ -15,9 +18,10 @@ from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import keep_freed_memory, resolve_gpu
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.model.weights import choose_weights, load_network
-from rnafold.prediction.deadline import Outcome, predict, seed_everything
+from rnafold.prediction.deadline import Outcome, predict
 from rnafold.prediction.features import TolerantFeatures
 from rnafold.prediction.losses import StepLosses
+from rnafold.prediction.pick import OutsideModels, open_sources
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver
 from rnafold.structure import Target
@@ -49,11 +53,16 @@ class PredictOptions:
     recycles: int | None = None
     gated: bool = True
     before: datetime.date | None = None
+    candidates: tuple[str, ...] = ()
     began: float = field(default_factory=time.monotonic)
 
 
-def build_solver(options: PredictOptions, losses: StepLosses | None = None) -> CandidateSolver:
+def build_solver(
+    options: PredictOptions, losses: StepLosses | None = None, outside: OutsideModels | None = None
+) -> CandidateSolver:
     """Sources, network and slots of a prediction; what of them fails for another reason than the user's is noted.
+
+    `outside` are other programs' models, to be judged beside ours.
 
     Raises:
         InputError: unreadable weights or slots, a template folder that is not there or holds nothing.
@@ -90,6 +99,7 @@ def build_solver(options: PredictOptions, losses: StepLosses | None = None) -> C
         before=before,
         undated=options.before is not None,
         losses=losses,
+        outside=outside,
     )
 
 
@@ -163,16 +173,24 @@ def predict_submission(options: PredictOptions) -> Outcome:
         raise InputError(f"--seed {options.seed}: expected a whole number from 0 on")
     if not options.out.parent.is_dir():
         raise InputError(f"{options.out}: the folder {options.out.parent} does not exist")
-    seed_everything(options.seed)
+    torch.manual_seed(options.seed)  # numpy generators take their seeds explicitly
     seconds = None if options.deadline_minutes is None else options.deadline_minutes * 60.0
     losses = StepLosses()
+    specs = [parse_source(text) for text in options.candidates]
+    opened: list[OutsideModels] = []
 
     def start(targets: Sequence[Target]) -> CandidateSolver:
         if options.msa_folders:
             log.info("%s", check_alignments(options.msa_folders, targets))
-        return build_solver(options, losses)
+        outside = None
+        with losses.allow("candidates of other programs", f"{len(specs)} sources"):
+            outside = open_sources(specs, targets) if specs else None
+        opened.extend([outside] if outside is not None else [])
+        return build_solver(options, losses, outside)
 
     outcome, counts = predict(options.test, options.sample, options.out, start, seconds, options.began)
+    for outside in opened:
+        outside.write_pool(options.out)
     losses.log_summary()
     made = ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items())) or "none"
     log.info("%s: %d targets in %.1f s; predictions: %s", options.out, len(outcome.origins), outcome.seconds, made)

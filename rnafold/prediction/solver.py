@@ -16,6 +16,7 @@ from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.prediction.features import TargetFeatures
 from rnafold.prediction.losses import StepLosses
+from rnafold.prediction.pick import OutsideModels
 from rnafold.prediction.slots import SlotsConfig, keep_formed, pick_five
 from rnafold.scoring.measures import count_violations
 from rnafold.structure import Candidate, FloatArray, Origin, Target
@@ -59,6 +60,7 @@ class CandidateSolver:
         before: date for targets without a temporal cutoff, which see structures without a release date as well.
         undated: all targets see structures without a release date.
         losses: the steps that failed.
+        outside: other programs' models, judged beside our five; None: ours alone.
         pairs_at_once: so many pairs of residues go through the network at once; fewer after it ran out of memory.
         seconds_per_effort: of the last refinement, by passes x residues x residues seen at once; foretells the next.
     """
@@ -74,6 +76,7 @@ class CandidateSolver:
     before: datetime.date | None = None
     undated: bool = False
     losses: StepLosses = field(default_factory=StepLosses)
+    outside: OutsideModels | None = None
     pairs_at_once: int = PAIRS_AT_ONCE
     seconds_per_effort: float = 0.0
 
@@ -98,9 +101,21 @@ class CandidateSolver:
             rated, refined = self.refine(task, candidates, began + REFINED_BY * seconds)
             candidates = [*rated, *refined]
         with self.losses.allow("choice of five", target.target_id):
-            return tuple(pick_five(target, candidates, self.slots, pairing=task.pairing, jury=jury, seed=self.seed))
+            five = pick_five(target, candidates, self.slots, pairing=task.pairing, jury=jury, seed=self.seed)
+            return self.judge_outside(task, five)
         best = sorted(candidates, key=lambda c: -c.confidence)
         return tuple(itertools.islice(itertools.cycle(best), NUM_CONFORMATIONS))
+
+    def judge_outside(self, task: ModellingTask, five: list[Candidate]) -> tuple[Candidate, ...]:
+        """Our five and other programs' models on one scale; our five as they are where that fails or time is up."""
+        name = task.target.target_id
+        if self.outside is not None:
+            try:
+                with self.losses.allow("candidates of other programs", name):
+                    return tuple(self.outside.choose(task.target, five, task.pairing, self.slots, seed=self.seed))
+            except OutOfTime:
+                log.info("%s: out of time before other programs' models were judged; our five stand", name)
+        return tuple(five)
 
     def build(self, task: ModellingTask, seconds: float) -> list[Candidate]:
         """Hybrids and assemblies; where they fail, assemblies without anything known."""

@@ -9,12 +9,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.mounts import hash_file
-from rnafold.structure import ORIGINS, Candidate, Origin
+from rnafold.structure import ORIGINS, Candidate, Evidence, Origin
 from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample
 
 SUFFIX: Final = ".predictions.json"
@@ -31,7 +32,12 @@ class PredictionRecord:
         origin: what made it.
         confidence: expected TM-score; None where nothing was expected (a plain strand, or a candidate that failed
             quality control and only fills a place).
-        note: from what (a template's id, a seed).
+        note: from what (a template's id, a seed, another program's file).
+        source: the other program that made it, "" for this one.
+        likeness: mean TM-score to the other sources' models, where several programs' were judged on one scale.
+        own_confidence: what that program says of it itself; `own_name` says which figure that is.
+        may_have_seen: the target was released before the stated training cutoff of the program.
+        num_added: residues that the model lacked and the assembler added.
     """
 
     target_id: str
@@ -39,6 +45,23 @@ class PredictionRecord:
     origin: Origin
     confidence: float | None
     note: str = ""
+    source: str = ""
+    likeness: float | None = None
+    own_confidence: float | None = None
+    own_name: str = ""
+    may_have_seen: bool = False
+    num_added: int = 0
+
+
+# What a record has only where other programs' models were judged, each with its kinds.
+_OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
+    "source": (str,),
+    "likeness": (float, int, NoneType),
+    "own_confidence": (float, int, NoneType),
+    "own_name": (str,),
+    "may_have_seen": (bool,),
+    "num_added": (int,),
+}
 
 
 Records = Mapping[str, tuple[PredictionRecord, ...]]
@@ -46,16 +69,30 @@ Records = Mapping[str, tuple[PredictionRecord, ...]]
 
 def describe_candidates(target_id: str, candidates: Sequence[Candidate]) -> tuple[PredictionRecord, ...]:
     """Records of the candidates picked for a target, in the order of the submission."""
-    return tuple(
-        PredictionRecord(
-            target_id=target_id,
-            prediction=number,
-            origin=candidate.origin,
-            confidence=float(candidate.confidence) if 0.0 < candidate.confidence <= 1.0 else None,
-            note=candidate.note,
-        )
-        for number, candidate in enumerate(candidates, start=1)
+    return tuple(_describe(target_id, number, candidate) for number, candidate in enumerate(candidates, start=1))
+
+
+def _describe(target_id: str, number: int, candidate: Candidate) -> PredictionRecord:
+    evidence = candidate.evidence or Evidence()
+    return PredictionRecord(
+        target_id=target_id,
+        prediction=number,
+        origin=candidate.origin,
+        confidence=float(candidate.confidence) if 0.0 < candidate.confidence <= 1.0 else None,
+        note=candidate.note,
+        source=candidate.source,
+        likeness=evidence.likeness,
+        own_confidence=evidence.own_confidence,
+        own_name=evidence.own_name,
+        may_have_seen=evidence.may_have_seen,
+        num_added=evidence.num_added,
     )
+
+
+def _to_mapping(record: PredictionRecord) -> dict[str, Any]:
+    """A record as JSON; what only other programs' models have is left out where there is none."""
+    plain = PredictionRecord(target_id="", prediction=0, origin=record.origin, confidence=None)
+    return {key: value for key, value in asdict(record).items() if key not in _OPTIONAL or value != getattr(plain, key)}
 
 
 def describe_fallback(target_id: str) -> tuple[PredictionRecord, ...]:
@@ -81,7 +118,7 @@ def write_records(submission: Path, records: Records) -> Path:
         "format": _FORMAT,
         "submission": submission.name,
         "sha256": hash_file(submission),
-        "predictions": [asdict(record) for rows in records.values() for record in rows],
+        "predictions": [_to_mapping(record) for rows in records.values() for record in rows],
     }
     path = records_path(submission)
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
@@ -149,9 +186,13 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _parse_record(item: Any, place: str) -> PredictionRecord:
     kinds = {"target_id": str, "prediction": int, "origin": str, "note": str}
-    if not isinstance(item, dict) or set(item) != {*kinds, "confidence"}:
+    if not isinstance(item, dict) or set(item) - set(_OPTIONAL) != {*kinds, "confidence"}:
         raise InputError(f"{place}: expected the keys target_id, prediction, origin, confidence and note")
     wrong = [name for name, kind in kinds.items() if type(item[name]) is not kind]
+    wrong += [name for name in _OPTIONAL if name in item and type(item[name]) not in _OPTIONAL[name]]
+    for name in ("likeness", "own_confidence"):
+        if isinstance(item.get(name), float) and not math.isfinite(item[name]):
+            wrong.append(name)
     confidence = item["confidence"]
     if confidence is not None:
         number = isinstance(confidence, (int, float)) and not isinstance(confidence, bool)
