@@ -6,7 +6,7 @@ Shape letters: L residues, A atoms (one a residue today: C1'), N alignment rows.
 import datetime
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -211,6 +211,21 @@ def parse_stoichiometry(text: str) -> list[tuple[str, int]]:
 def whole_chain(length: int, chain_id: str = "A") -> tuple[Chain, ...]:
     """The chains of a single-chain target of `length` residues."""
     return (Chain(chain_id=chain_id, copy=1, start=0, stop=length),)
+
+
+def cut_target(target: Target, first: int, stop: int) -> Target:
+    """Residues first <= i < stop of a target, with what they hold of each chain; id and cutoff stay."""
+    chains = tuple(
+        replace(chain, start=max(chain.start, first) - first, stop=min(chain.stop, stop) - first)
+        for chain in target.chains
+        if chain.start < stop and first < chain.stop
+    )
+    return replace(target, sequence=target.sequence[first:stop], chains=chains)
+
+
+def cut_structure(structure: Structure, first: int, stop: int) -> Structure:
+    """Residues first <= i < stop of a structure."""
+    return Structure(coords=structure.coords[first:stop], mask=structure.mask[first:stop])
 
 
 def crossing_chains(chains: Sequence[Chain], length: int) -> BoolArray:

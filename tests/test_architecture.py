@@ -34,6 +34,7 @@ DOORS = {
     "Bio": ["templates.search"],
     "gemmi": ["data.structures", "candidates.traces"],
     "sklearn": ["data.splits", "templates.ranker"],
+    "edlib": ["data.identity"],
     "accelerate": ["training.ranks"],
     "plotly": ["report"],
     "yaml": ["config.strict_yaml"],

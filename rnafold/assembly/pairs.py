@@ -4,6 +4,7 @@ import numpy as np
 
 from rnafold import rna
 from rnafold.assembly.loops import IntArray
+from rnafold.assembly.settle import near_pairs
 from rnafold.structure import FloatArray
 
 # A canonical pair's C1'-C1' distance, the wider range of a stacked neighbour that supports it, the ideal, and the most
@@ -13,28 +14,21 @@ SUPPORT_RANGE = (8.7, 12.6)
 IDEAL_DISTANCE = 10.5
 MINIMUM_SEPARATION = 4
 WORST_SUM = 6.0
-_BLOCK = 512
 
 
 def _near_pairs(coords: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
-    """All (i, j, distance) with j - i >= 4 and a distance in SUPPORT_RANGE, in blocks of rows to bound memory."""
-    firsts, seconds, distances = [], [], []
-    points = np.where(np.isfinite(coords), coords, 1e9)
-    square = (points**2).sum(1)
-    for start in range(0, len(points), _BLOCK):
-        rows = points[start : start + _BLOCK]
-        d2 = square[start : start + _BLOCK, None] + square[None, start:] - 2 * rows @ points[start:].T
-        i, j = np.nonzero((d2 > SUPPORT_RANGE[0] ** 2 - 1) & (d2 < SUPPORT_RANGE[1] ** 2 + 1))
-        keep = (j - i >= MINIMUM_SEPARATION) & (square[i + start] < 1e17)
-        i, j = i[keep] + start, j[keep] + start
-        distance = np.linalg.norm(points[i] - points[j], axis=1)
-        inside = (distance > SUPPORT_RANGE[0]) & (distance < SUPPORT_RANGE[1])
-        firsts.append(i[inside])
-        seconds.append(j[inside])
-        distances.append(distance[inside])
-    if not firsts:
+    """All (i, j, distance) with j - i >= 4 and a distance in SUPPORT_RANGE, in order of i and j."""
+    known = np.flatnonzero(np.isfinite(coords).all(1))
+    if not len(known):
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    return np.concatenate(firsts), np.concatenate(seconds), np.concatenate(distances)
+    i, j = known[near_pairs(coords[known], SUPPORT_RANGE[1])]
+    far = j - i >= MINIMUM_SEPARATION
+    i, j = i[far], j[far]
+    order = np.lexsort((j, i))
+    i, j = i[order], j[order]
+    distance = np.linalg.norm(coords[i] - coords[j], axis=1)
+    inside = (distance > SUPPORT_RANGE[0]) & (distance < SUPPORT_RANGE[1])
+    return i[inside], j[inside], distance[inside]
 
 
 def pairs_from_coords(tokens: IntArray, coords: FloatArray) -> IntArray:

@@ -112,12 +112,15 @@ class DataConfig:
     `cutoff`: only entries released before this date train (ISO date); the rest of the date gate is the validation
     set's own. `validation` is `development` (the latest `development_fraction` of the training entries, by date and
     sequence cluster) or `file` (validation_sequences.csv / validation_labels.csv of the data directory).
-    Longer chains are cropped to `crop_length` residues; clusters shorter than `balance_length` are drawn less often, in
-    proportion to their length (0: one chain of every cluster in every epoch). `start` says what the network refines:
-    `ideal` assemblies of the predicted pairs (`start_variants` of them), or `candidates` as prediction makes them, up
-    to `start_templates` hybrids and `start_assemblies` assemblies a chain, from entries that are older and of other
-    sequence groups, rated by the fold models in the folder `start_models` (scripts/train_ranker.py --folds; empty:
-    by the shipped models).
+    Entries of fewer than `min_length` or more than `max_length` residues (0: no limit) are left out. Of longer chains
+    than `crop_length` an epoch trains on one stretch of so many residues; validation, which takes targets whole, leaves
+    out those beyond `max_validation_length` (0: none) and keeps `max_validation` of all lengths. Clusters shorter than
+    `balance_length` are drawn less often, in proportion to their length (0: one chain of every cluster in every epoch).
+    `start` says what the network refines: `ideal` assemblies of the predicted pairs (`start_variants` of them), or
+    `candidates` as prediction makes them, up to `start_templates` hybrids and `start_assemblies` assemblies a chain,
+    from entries that are older and of other sequence groups, rated by the fold models in the folder `start_models`
+    (scripts/train_ranker.py --folds; empty: by the shipped models). Candidates are made for at most `start_hours`
+    hours before training (0: until all are there); chains without any start ideal.
     Most training starts are assemblies, and validation starts at each target's surest one, as prediction refines them.
     `start_noise` (Å) is added to each residue.
     """
@@ -127,16 +130,19 @@ class DataConfig:
     development_fraction: float = 0.08
     cluster_identity: float = 0.8
     min_length: int = 8
+    max_length: int = 0
     crop_length: int = 256
     balance_length: int = 0
     max_entries: int = 0
     max_validation: int = 24
+    max_validation_length: int = 2200
     start: Literal["ideal", "candidates"] = "ideal"
     start_noise: float = 0.2
     start_variants: int = 2
     start_templates: int = 8
     start_assemblies: int = 8
     start_models: str = ""
+    start_hours: float = 0.0
     msa: bool = True
     pairing_samples: int = 4
     cache: str = ".cache/rnafold"
@@ -147,10 +153,19 @@ class DataConfig:
             raise ValueError(f"development_fraction {self.development_fraction} must lie between 0 and 0.5")
         if self.crop_length < 16 or self.min_length < 3:
             raise ValueError("crop_length must be 16 or more and min_length 3 or more")
-        if min(self.max_entries, self.max_validation, self.balance_length, self.start_templates, self.start_noise) < 0:
-            raise ValueError(
-                "max_entries, max_validation, balance_length, start_templates and start_noise must not be negative"
-            )
+        if self.max_length and self.max_length < self.min_length:
+            raise ValueError(f"max_length {self.max_length} must be 0 (no limit) or at least min_length")
+        for name in (
+            "max_entries",
+            "max_validation",
+            "max_validation_length",
+            "balance_length",
+            "start_templates",
+            "start_noise",
+            "start_hours",
+        ):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: found {getattr(self, name)}, expected 0 or more")
         if min(self.start_variants, self.start_assemblies, self.jobs) < 1:
             raise ValueError("start_variants, start_assemblies and jobs must be 1 or more")
 

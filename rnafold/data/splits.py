@@ -1,26 +1,18 @@
-"""Splits by date and by sequence cluster, never at random, and the report of leaks between training and validation.
-
-Identity of two sequences = identical letters in their best global alignment / length of the longer one.
-"""
+"""Splits by date and by sequence cluster, never at random, and the report of leaks between training and validation."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from rnafold.config.settings import DataConfig
+from rnafold.data.clusters import cluster_sequences, find_relatives
 from rnafold.errors import InputError
-from rnafold.rna import UNKNOWN_TOKEN, encode_sequence
-from rnafold.structure import Entry
+from rnafold.structure import Entry, Target
 
-KMER: Final = 8
-LONG: Final = 200
-MAX_ALIGNED: Final = 3000
-MATCH: Final = 2
-MISMATCH: Final = -1
-GAP: Final = -2
 LeakKind = Literal["identical", "similar", "similar but older"]
 IDENTICAL: Final = "identical"
 SIMILAR: Final = "similar"
@@ -72,132 +64,10 @@ def format_leaks(leaks: Sequence[Leak]) -> str:
     )
 
 
-def count_identical(query: npt.NDArray[np.int64], others: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    """Identical letters (K,) in the best global alignment (match 2, mismatch -1, gap -2) of a query with each other.
-
-    All K alignments run at once: row by row of the query, with the gap along the row as a running maximum. Score and
-    number of identities travel in one integer, so that ties go to more identities. Unknown letters match nothing.
-    """
-    if not others:
-        return np.zeros(0, dtype=np.int64)
-    lengths = np.array([len(other) for other in others])
-    width = int(lengths.max())
-    padded = np.full((len(others), width), -1, dtype=np.int64)
-    for row, other in zip(padded, others, strict=True):
-        row[: len(other)] = other
-    # One unit of score is worth more than all identities together.
-    unit = 1 << 20
-    slope = GAP * unit * np.arange(width + 1)
-    best = np.broadcast_to(slope, (len(others), width + 1)).copy()
-    for letter in query.tolist():
-        equal = (padded == letter) & (letter != UNKNOWN_TOKEN)
-        diagonal = best[:, :-1] + np.where(equal, MATCH * unit + 1, MISMATCH * unit)
-        fresh = best + GAP * unit
-        np.maximum(fresh[:, 1:], diagonal, out=fresh[:, 1:])
-        best = np.maximum.accumulate(fresh - slope, axis=1) + slope
-    final = best[np.arange(len(others)), lengths]
-    return np.asarray(final - (final >> 20 << 20), dtype=np.int64)
-
-
-def _list_kmers(tokens: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    """Sorted codes of the different k-mers without unknown letters."""
-    if len(tokens) < size:
-        return np.zeros(0, dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens, size)
-    codes: npt.NDArray[np.int64] = windows @ (4 ** np.arange(size))
-    return np.unique(codes[(windows < 4).all(axis=1)])
-
-
-class IdentityIndex:
-    """Sequences ready to be asked which of them are at least so identical to another.
-
-    Three steps, each cheaper than the next. Lengths and letter counts: identical letters cannot exceed the shared
-    letters (exact). From 200 residues on, different 8-mers in common: at least a quarter of those that evenly spread
-    differences leave (a heuristic). Then all alignments of one query at once; above 3,000 residues identity is
-    estimated as the 8th root of the share of common 8-mers instead, since an alignment would take minutes.
-    Sequences of equal text are found whatever their letters.
-    """
-
-    def __init__(self, sequences: Sequence[str]) -> None:
-        self._texts = list(sequences)
-        self._tokens = [encode_sequence(sequence) for sequence in sequences]
-        self._lengths = np.array([len(tokens) for tokens in self._tokens], dtype=np.int64)
-        self._letters = np.array([np.bincount(tokens, minlength=5)[:4] for tokens in self._tokens]).reshape(-1, 4)
-        self._kmers: dict[int, npt.NDArray[np.int64]] = {}
-
-    def find(
-        self, sequence: str, identity: float, within: npt.NDArray[np.int64] | None = None
-    ) -> list[tuple[int, float]]:
-        """(index, identity) of sequences at least `identity` (0-1) identical, of all or of those listed."""
-        tokens = encode_sequence(sequence)
-        index = np.arange(len(self._tokens)) if within is None else within
-        equal = [int(i) for i in index if self._texts[i] == sequence]
-        needed = identity * np.maximum(self._lengths[index], len(tokens))
-        letters = np.bincount(tokens, minlength=5)[:4]
-        shared = np.minimum(self._letters[index], letters).sum(axis=1)
-        index = np.setdiff1d(index[shared >= needed], np.array(equal, dtype=np.int64))
-        found = [(i, 1.0) for i in equal]
-        kmers = _list_kmers(tokens, KMER)
-        to_align = []
-        for i in index.tolist():
-            longer = max(int(self._lengths[i]), len(tokens))
-            if longer < LONG:
-                to_align.append(i)
-                continue
-            common = self._count_common(i, kmers) / longer
-            if longer > MAX_ALIGNED and common ** (1 / KMER) >= identity:
-                found.append((i, float(min(common, 1.0) ** (1 / KMER))))
-            elif longer <= MAX_ALIGNED and common >= identity**KMER / 4:
-                to_align.append(i)
-        return sorted(found + self._align(tokens, to_align, identity))
-
-    def _count_common(self, index: int, kmers: npt.NDArray[np.int64]) -> int:
-        if index not in self._kmers:
-            self._kmers[index] = _list_kmers(self._tokens[index], KMER)
-        return len(np.intersect1d(self._kmers[index], kmers, assume_unique=True))
-
-    def _align(
-        self, tokens: npt.NDArray[np.int64], candidates: Sequence[int], identity: float
-    ) -> list[tuple[int, float]]:
-        found = []
-        for start in range(0, len(candidates), 256):
-            part = candidates[start : start + 256]
-            same = count_identical(tokens, [self._tokens[i] for i in part])
-            for i, count in zip(part, same.tolist(), strict=True):
-                share = count / max(len(self._tokens[i]), len(tokens))
-                if share >= identity:
-                    found.append((i, share))
-        return found
-
-
-def cluster_sequences(sequences: Sequence[str], identity: float = 0.8) -> npt.NDArray[np.int64]:
-    """Cluster number (N,) of each sequence, 0 for the first met; linked pairs are at least `identity` identical.
-
-    Single linkage: two sequences of different clusters are never that identical, so no cluster can leak into another.
-
-    Raises:
-        ValueError: an identity outside (0, 1].
-    """
-    if not 0 < identity <= 1:
-        raise ValueError(f"identity {identity} must lie in (0, 1]")
-    unique = {sequence: index for index, sequence in enumerate(dict.fromkeys(sequences))}
-    texts = list(unique)
-    parent = list(range(len(texts)))
-
-    def find_root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    index = IdentityIndex(texts)
-    for number, text in enumerate(texts):
-        roots = np.array([find_root(other) for other in range(number)], dtype=np.int64)
-        # Members of the own cluster need no second look.
-        for other, _ in index.find(text, identity, within=np.flatnonzero(roots != find_root(number))):
-            parent[find_root(number)] = find_root(other)
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(find_root(unique[sequence]), len(numbers)) for sequence in sequences])
+def is_usable(target: Target, data: DataConfig) -> bool:
+    """Whether a training target is released before the cutoff and of a length that the configuration lets train."""
+    early = target.cutoff is not None and target.cutoff < datetime.date.fromisoformat(data.cutoff)
+    return early and data.min_length <= target.length <= (data.max_length or target.length)
 
 
 def development_split(
@@ -207,6 +77,7 @@ def development_split(
     identity: float = 0.8,
     max_dev: int | None = None,
     seed: int = 0,
+    clusters: Mapping[str, int] | None = None,
 ) -> Split:
     """Entries released from the cutoff on whose whole sequence cluster is that young become the development set.
 
@@ -220,19 +91,23 @@ def development_split(
         identity: clusters are linked from this identity on.
         max_dev: keep at most so many development entries, one of each cluster first, chosen with the seed.
         seed: of that choice.
+        clusters: cluster of each target_id, where they are known; None finds them.
 
     Raises:
         InputError: one side would be empty.
     """
     dated = [entry for entry in entries if entry.target.cutoff is not None]
     dates = np.array([entry.target.cutoff for entry in dated], dtype="datetime64[D]")
-    labels = cluster_sequences([entry.target.sequence for entry in dated], identity)
+    if clusters is None:
+        labels = cluster_sequences([entry.target.sequence for entry in dated], identity)
+    else:
+        labels = np.array([clusters[entry.target.target_id] for entry in dated], dtype=np.int64)
     if not dated:
         raise InputError(f"none of {len(entries)} entries has a date: no split by date is possible")
     oldest = np.full(int(labels.max()) + 1, dates.max())
     np.minimum.at(oldest, labels, dates)
     if cutoff is None:
-        ranked = np.sort(oldest)
+        ranked = np.sort(oldest[np.unique(labels)])
         place = min(int(np.floor((1 - fraction) * len(ranked))), len(ranked) - 1)
         cutoff = ranked[place].astype(datetime.date)
     limit = np.datetime64(cutoff, "D")
@@ -252,22 +127,25 @@ def development_split(
     return Split(train=tuple(train), dev=tuple(dev), cutoff=cutoff, num_dropped=len(entries) - len(train) - len(dev))
 
 
-def report_leaks(train: Sequence[Entry], validation: Sequence[Entry], identity: float = 0.8) -> list[Leak]:
+def report_leaks(
+    train: Sequence[Entry], validation: Sequence[Entry], identity: float = 0.8, cache: Path | None = None
+) -> list[Leak]:
     """Pairs of a validation and a training target identical or at least `identity` identical, worst first.
 
     A training target strictly older than the validation target's cutoff is listed as "similar but older"; without a
-    date on either side it counts as not older.
+    date on either side it counts as not older. `cache` is a folder in which the pairs are kept under their content.
     """
     sequences = list(dict.fromkeys(entry.target.sequence for entry in train))
-    index = IdentityIndex(sequences)
     members: dict[str, list[Entry]] = {}
     for entry in train:
         members.setdefault(entry.target.sequence, []).append(entry)
-    leaks: list[Leak] = []
-    for entry in validation:
-        for number, share in index.find(entry.target.sequence, identity):
-            for other in members[sequences[number]]:
-                leaks.append(_judge(entry, other, share))
+    relatives = find_relatives([entry.target.sequence for entry in validation], sequences, identity, cache)
+    leaks = [
+        _judge(entry, other, share)
+        for entry, found in zip(validation, relatives, strict=True)
+        for number, share in found
+        for other in members[sequences[number]]
+    ]
     return sorted(leaks, key=lambda leak: (leak.allowed, -leak.identity, leak.validation_id, leak.train_id))
 
 

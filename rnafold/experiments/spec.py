@@ -23,6 +23,8 @@ SPLIT_KEYS: Final = tuple(
         "development_fraction",
         "cluster_identity",
         "min_length",
+        "max_length",
+        "max_validation_length",
         "max_entries",
         "max_validation",
     )

@@ -84,28 +84,31 @@ def build_example(
     covariation: npt.NDArray[np.float32] | None = None,
     reference: Structure | None = None,
     reference_partner: npt.NDArray[np.int64] | None = None,
+    first: int = 0,
+    pairs_beyond: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None,
 ) -> Example:
     """One example; without `reference` (prediction) the coordinates are zeros and masked out.
 
     Args:
-        target: the target of L residues.
+        target: the target of L residues; or of more, of which the example is the stretch from `first` on: all other
+            arguments are of the stretch alone.
         pairing: its base-pair probabilities.
         start: what the network refines; of its others the first NUM_OTHERS are seen.
         profile: (L, 6) alignment frequencies, None without an alignment.
         covariation: (L, L) scores in 0-1, None without an alignment.
         reference: the known structure.
         reference_partner: (L,) pairs of the reference; None means those of `pairing`.
+        first: 0-based residue of the target that the stretch begins with.
+        pairs_beyond: (L,) probabilities of pairing down- and upstream, pairs that leave the stretch counted too; None
+            takes those of `pairing`.
     """
-    length = target.length
-    chain_index, residue_index = np.zeros(length, np.int64), np.zeros(length, np.int64)
-    for index, chain in enumerate(target.chains):
-        chain_index[chain.start : chain.stop] = index
-        residue_index[chain.start : chain.stop] = np.arange(chain.stop - chain.start)
+    length = len(start.coords)
+    chain_index, residue_index = number_residues(target, first, first + length)
     probabilities = pairing.probabilities
     channels = np.zeros((length, NUM_RESIDUE_CHANNELS), np.float32)
     if profile is not None:
         channels[:, :6], channels[:, 6] = profile, 1.0
-    channels[:, 7], channels[:, 8] = np.triu(probabilities).sum(1), np.tril(probabilities).sum(1)
+    channels[:, 7], channels[:, 8] = pairs_beyond or (np.triu(probabilities).sum(1), np.tril(probabilities).sum(1))
     channels[:, 9] = np.clip(1.0 - channels[:, 7] - channels[:, 8], 0.0, 1.0)
     channels[:, START_CONFIDENCE_CHANNEL] = start.confidence
     if reference is None:
@@ -117,7 +120,7 @@ def build_example(
     other_coords, other_confidence = _pack_others(start.others, length)
     return Example(
         target_id=target.target_id,
-        tokens=rna.encode_sequence(target.sequence),
+        tokens=rna.encode_sequence(target.sequence[first : first + length]),
         chain_index=chain_index,
         residue_index=residue_index,
         residue_channels=channels,
@@ -131,6 +134,17 @@ def build_example(
         coord_mask=coord_mask,
         partner=pairing.partner if reference_partner is None else reference_partner,
     )
+
+
+def number_residues(target: Target, first: int, stop: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """0-based chain of residues first <= i < stop and their 0-based places in it."""
+    chain_index, residue_index = np.zeros(stop - first, np.int64), np.zeros(stop - first, np.int64)
+    for index, chain in enumerate(target.chains):
+        begin, end = max(chain.start, first), min(chain.stop, stop)
+        if begin < end:
+            chain_index[begin - first : end - first] = index
+            residue_index[begin - first : end - first] = np.arange(begin - chain.start, end - chain.start)
+    return chain_index, residue_index
 
 
 def _pack_others(others: Others | None, length: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -1,7 +1,8 @@
 """Multiple sequence alignments: read (FASTA and a3m), weighted profile, covariation of columns, cached on disk."""
 
+import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.data.tables import read_text
+from rnafold.data.tables import open_binary
 from rnafold.errors import InputError
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
 from rnafold.rna import UNKNOWN, UNKNOWN_TOKEN
@@ -19,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 NUM_SYMBOLS: Final = 6
 MAX_ROWS: Final = 20_000
+# Letters held of one alignment (200 MB), and the rows that the longest chains keep all the same.
+MAX_CELLS: Final = 200_000_000
+LEAST_ROWS: Final = 500
 MAX_COVARIATION_ROWS: Final = 2_000
 MAX_COVARIATION_LENGTH: Final = 6_000
 PROFILE_VERSION: Final = 1
@@ -42,48 +46,82 @@ def find_msa(directories: Iterable[str | Path], target_id: str) -> Path | None:
     return None
 
 
-def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS) -> Msa:
+def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns: tuple[int, int] | None = None) -> Msa:
     """Alignment of a target: the first record is the query, a3m insertions are dropped, T reads as U.
 
     Rows keep gaps where other chains of a multi-chain target stand. At most `max_rows` rows are kept, from the top
-    (alignments are sorted by similarity).
+    (alignments are sorted by similarity), and no more than hold MAX_CELLS letters; what is below is not read.
+
+    Args:
+        path: the FASTA or a3m file.
+        target: whose alignment it is.
+        max_rows: most rows.
+        columns: residues first <= i < stop to keep; None keeps all.
 
     Raises:
         InputError: no such file, empty, no FASTA, the query is not the target's sequence, or a row of another length.
     """
-    records = _parse_fasta(path, max_rows)
-    query = records[0][1].upper().replace("T", "U")
+    first, stop = columns or (0, target.length)
+    most = min(max_rows, max(MAX_CELLS // max(target.length, 1), LEAST_ROWS))
+    parts: list[bytes] = []
+    for number, (header, letters) in enumerate(itertools.islice(iter_fasta(path), most), start=1):
+        if number == 1:
+            row = letters.upper().replace("T", "U")
+            _check_query(path, row, target)
+        else:
+            row = letters.translate(_DROP_INSERTIONS)
+        if len(row) != target.length:
+            raise InputError(
+                f"{path}: record {number} ({header[:40]!r}) has {len(row)} columns, expected {target.length} (cut off?)"
+            )
+        parts.append(row[first:stop].encode("ascii", errors="replace"))
+    letters_read = np.frombuffer(b"".join(parts), dtype=np.uint8)
+    return Msa(tokens=_CODES[letters_read].reshape(len(parts), stop - first))
+
+
+def _check_query(path: str | Path, query: str, target: Target) -> None:
+    """Refuses an alignment whose first record is not the target's sequence."""
     if len(query) != target.length:
         raise InputError(
             f"{path}: record 1 (the query) has {len(query)} letters, expected {target.length} as in {target.target_id}"
         )
+    if query == target.sequence:
+        return
     for index, (found, expected) in enumerate(zip(query, target.sequence, strict=True)):
         if found != expected and expected != UNKNOWN and found in "ACGU-":
             raise InputError(
                 f"{path}: record 1 (the query), column {index + 1}: {found!r}, expected {expected!r} "
                 f"as in the sequence of {target.target_id}"
             )
-    rows = [query, *(text.translate(_DROP_INSERTIONS) for _, text in records[1:])]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != target.length:
-            raise InputError(
-                f"{path}: record {number} ({records[number - 1][0][:40]!r}) has {len(row)} columns, "
-                f"expected {target.length} (cut off?)"
-            )
-    letters = np.frombuffer("".join(rows).encode("ascii", errors="replace"), dtype=np.uint8)
-    return Msa(tokens=_CODES[letters].reshape(len(rows), target.length))
 
 
-def _parse_fasta(path: str | Path, max_rows: int) -> list[tuple[str, str]]:
-    """(header, letters) of the first records."""
-    text = read_text(path).lstrip()
-    if not text.startswith(">"):
-        raise InputError(f"{path}: line 1 starts with {text[:1]!r}, expected '>' and a FASTA alignment")
-    records = []
-    for part in text[1:].split("\n>", max_rows)[:max_rows]:
-        header, _, letters = part.partition("\n")
-        records.append((header.strip(), "".join(letters.split())))
-    return records
+def iter_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
+    """(header, letters) of each record, read as far as it is asked for.
+
+    Raises:
+        InputError: no such file, empty, a damaged .gz, or no FASTA.
+    """
+    header, letters, number = "", list[str](), 0
+    with open_binary(path) as handle:
+        try:
+            for line in handle:
+                text = line.decode("utf-8-sig" if not number else "utf-8", errors="replace").strip()
+                if not text:
+                    continue
+                number += 1
+                if number == 1 and not text.startswith(">"):
+                    raise InputError(f"{path}: line 1 starts with {text[:1]!r}, expected '>' and a FASTA alignment")
+                if not text.startswith(">"):
+                    letters.append("".join(text.split()))
+                    continue
+                if number > 1:
+                    yield header, "".join(letters)
+                header, letters = text[1:].strip(), []
+        except (OSError, EOFError) as error:
+            raise InputError(f"{path}: cannot be unpacked ({error})") from error
+    if not number:
+        raise InputError(f"{path}: the file is empty, expected a FASTA alignment")
+    yield header, "".join(letters)
 
 
 def weigh_rows(msa: Msa) -> npt.NDArray[np.float64]:
@@ -185,6 +223,15 @@ class ProfileCache:
                 stored = load_arrays(path, ["profile"]) or {}
             profiles[target_id] = stored["profile"]
         return profiles
+
+    def get(self, target: Target, path: Path) -> npt.NDArray[np.float32]:
+        """The profile (L, 6) of one target's alignment, computed where it is not yet on disk."""
+        job = _ProfileJob(path=path, target=target)
+        stored = load_arrays(self._locate(job), ["profile"])
+        if stored is None:
+            _compute_profile(job, self._locate(job))
+            stored = load_arrays(self._locate(job), ["profile"]) or {}
+        return stored["profile"]
 
     def _locate(self, job: _ProfileJob) -> Path:
         stat = job.path.stat()

@@ -4,21 +4,17 @@ import functools
 import importlib
 import logging
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rnafold.errors import InputError
-from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
-from rnafold.features.msa import find_msa, read_msa
 from rnafold.features.pair_choice import MIN_PROBABILITY, choose_partners, vary_partners
 from rnafold.features.stem_energy import fold_partition
 from rnafold.rna import parse_dot_bracket
-from rnafold.structure import Chain, Msa, Pairing, Target, whole_chain
+from rnafold.structure import Chain, Msa, Pairing, whole_chain
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +25,8 @@ MAX_UNWINDOWED: Final = 1500
 WINDOW: Final = 600
 MAX_SPAN: Final = 400
 FALLBACK_WINDOW: Final = 400
-# (L, L) float32 is 1.6 GB there; nothing in the competition's test sets comes near.
+# (L, L) float32 is 1.6 GB there; nothing in the competition's test sets comes near, and training reads windows
+# (features.pairing_cache).
 MAX_LENGTH: Final = 20_000
 MAX_CONSENSUS_LENGTH: Final = 1000
 MAX_CONSENSUS_ROWS: Final = 24
@@ -147,6 +144,18 @@ def _fold_long(vienna: Any, sequence: str) -> ProbabilityArray:
     return probabilities
 
 
+def fold_stretch(sequence: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], ProbabilityArray]:
+    """Pairs (left, right, probability) of a stretch of a long chain: averaged over windows, spans up to MAX_SPAN."""
+    vienna = load_vienna()
+    if vienna is None:
+        probabilities = np.triu(_fold_fallback(sequence))
+        left, right = np.nonzero(probabilities)
+        return left, right, probabilities[left, right]
+    found = vienna.pfl_fold(sequence, min(WINDOW, len(sequence)), min(MAX_SPAN, len(sequence)), CUTOFF)
+    pairs = np.array([(pair.i - 1, pair.j - 1) for pair in found], dtype=np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1], np.array([pair.p for pair in found], dtype=np.float32)
+
+
 def _fold_fallback(sequence: str) -> ProbabilityArray:
     """One chain's probabilities by `stem_energy`; beyond 400 residues averaged over overlapping windows."""
     length = len(sequence)
@@ -245,117 +254,3 @@ def select_rows(msa: Msa, max_rows: int = MAX_CONSENSUS_ROWS) -> list[int]:
         if row and (tokens[chosen] == tokens[row]).mean(axis=1).max() < 0.95:
             chosen.append(int(row))
     return chosen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PairingJob:
-    target: Target
-    num_samples: int
-    seed: int
-    msa_path: Path | None
-
-
-class StoredPairings(Mapping[str, Pairing]):
-    """Pairings by target_id, each read from disk when asked for, so that thousands of targets take no memory."""
-
-    def __init__(self, paths: Mapping[str, Path], lengths: Mapping[str, int]) -> None:
-        self._paths = dict(paths)
-        self._lengths = dict(lengths)
-
-    def __getitem__(self, target_id: str) -> Pairing:
-        pairing = _load_pairing(self._paths[target_id], self._lengths[target_id])
-        if pairing is None:
-            raise InputError(f"{self._paths[target_id]}: the stored base pairs are damaged; delete the file and rerun")
-        return pairing
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-
-class PairingCache:
-    """Pairings on disk, one .npz a target, keyed by sequence, chains, alignment file, method and its parameters."""
-
-    def __init__(
-        self, directory: str | Path, num_samples: int = 4, seed: int = 0, msa_folders: Sequence[str | Path] = ()
-    ) -> None:
-        self.directory = Path(directory)
-        self.num_samples = num_samples
-        self.seed = seed
-        self.msa_folders = tuple(msa_folders)
-
-    def compute(self, targets: Sequence[Target], jobs: int = 1) -> StoredPairings:
-        """Pairings of the targets, folded in `jobs` processes (longest first) where not yet on disk.
-
-        Raises:
-            InputError: a target longer than 20,000 residues, a malformed alignment, or a folder not writable.
-        """
-        work = {
-            target.target_id: _PairingJob(
-                target=target,
-                num_samples=self.num_samples,
-                seed=self.seed,
-                msa_path=find_msa(self.msa_folders, target.target_id),
-            )
-            for target in targets
-        }
-        paths = {target_id: self.locate(job.target, job.msa_path) for target_id, job in work.items()}
-        # Targets with the same chains share a file: it is made once.
-        todo = {
-            path: work[target_id]
-            for target_id, path in paths.items()
-            if not path.exists() or load_arrays(path, ["version"]) is None
-        }
-        ordered = sorted(((job, path) for path, job in todo.items()), key=lambda item: -item[0].target.length)
-        compute_all(_compute_pairing, ordered, jobs, "base pairs")
-        return StoredPairings(paths, {target.target_id: target.length for target in targets})
-
-    def locate(self, target: Target, msa_path: Path | None = None) -> Path:
-        """The file that holds, or will hold, a target's pairing."""
-        vienna = load_vienna()
-        stat = msa_path.stat() if msa_path else None
-        key = digest(
-            sequence=target.sequence,
-            chains=[[chain.start, chain.stop] for chain in target.chains],
-            version=METHOD_VERSION,
-            method=f"viennarna {vienna.__version__}" if vienna else "stem-energy",
-            num_samples=self.num_samples,
-            seed=self.seed,
-            msa=[stat.st_size, stat.st_mtime_ns] if stat else None,
-        )
-        return self.directory / f"{key}.pairing.npz"
-
-
-def _compute_pairing(job: _PairingJob, path: Path) -> None:
-    msa = read_msa(job.msa_path, job.target) if job.msa_path else None
-    pairing = predict_pairing(job.target.sequence, job.target.chains, job.num_samples, job.seed, msa)
-    left, right = np.nonzero(np.triu(pairing.probabilities))
-    save_arrays(
-        path,
-        {
-            "left": left.astype(np.int32),
-            "right": right.astype(np.int32),
-            "values": pairing.probabilities[left, right],
-            "partner": pairing.partner.astype(np.int32),
-            "samples": pairing.samples.astype(np.int32),
-            "source": np.array(pairing.source),
-            "version": np.array(METHOD_VERSION),
-        },
-    )
-
-
-def _load_pairing(path: Path, length: int) -> Pairing | None:
-    stored = load_arrays(path, ["left", "right", "values", "partner", "samples", "source"])
-    if stored is None or len(stored["partner"]) != length:
-        return None
-    probabilities = np.zeros((length, length), dtype=np.float32)
-    probabilities[stored["left"], stored["right"]] = stored["values"]
-    probabilities[stored["right"], stored["left"]] = stored["values"]
-    return Pairing(
-        probabilities=probabilities,
-        partner=stored["partner"].astype(np.int64),
-        samples=stored["samples"].astype(np.int64),
-        source=str(stored["source"]),
-    )

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 from torch.utils.data import Dataset
 
 from rnafold import rna
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.features.build import Example, StartPoint, build_example, crop_example
+from rnafold.features.build import Example, StartPoint, build_example
 from rnafold.features.source import FeatureSource
-from rnafold.structure import Entry, Structure
-from rnafold.training.starts import Starts, build_start
+from rnafold.structure import Entry, Pairing, Structure, cut_structure, cut_target
+from rnafold.training.starts import StartStore, build_start
 
 
 class TrainingExamples(Dataset[Example]):
@@ -25,16 +24,15 @@ class TrainingExamples(Dataset[Example]):
         seed: int,
         *,
         groups: Sequence[str] | None = None,
-        starts: Mapping[str, Starts] | None = None,
+        starts: StartStore | None = None,
     ) -> None:
-        """`groups` (clusters) default to the entries' own; without `starts` ideal assemblies are built on demand."""
+        """`groups` (clusters) default to the entries' own; where `starts` has none an ideal assembly is built."""
         self.entries = list(entries)
         self.groups = list(groups) if groups is not None else [e.group or e.target.sequence for e in entries]
         self.candidates = starts
         self.features = features
         self.seed = seed
         self.assemblies: dict[tuple[int, int], StartPoint] = {}
-        self.alignments: dict[int, tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -46,39 +44,45 @@ class TrainingExamples(Dataset[Example]):
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = key
-        config = self.features.config
         entry = self.entries[index]
         rng = np.random.default_rng([self.seed, epoch, index, 1])
-        start = self._start(index, rng)
         reference = entry.references[int(rng.integers(len(entry.references)))]
-        noise = rng.normal(scale=config.start_noise, size=start.coords.shape)
-        example = self._build(index, replace(start, coords=start.coords + noise), reference)
-        spare = example.length - config.crop_length
-        return example if spare <= 0 else crop_example(example, int(rng.integers(spare + 1)), config.crop_length)
+        # the stretch is chosen before anything is made that grows with the square of the length
+        size = min(entry.target.length, self.features.config.crop_length)
+        first = int(rng.integers(entry.target.length - size + 1))
+        return self._build(index, first, cut_structure(reference, first, first + size), rng)
 
-    def _start(self, index: int, rng: np.random.Generator) -> StartPoint:
-        target = self.entries[index].target
-        if self.candidates is not None:
-            return self.candidates[target.target_id].for_training(rng)
-        key = (index, int(rng.integers(self.features.config.start_variants)))
-        if key not in self.assemblies:
-            self.assemblies[key] = build_start(target, self.features.pairings[target.target_id], key[1])
-        return self.assemblies[key]
-
-    def _build(self, index: int, start: StartPoint, reference: Structure) -> Example:
-        target = self.entries[index].target
-        if index not in self.alignments:
-            self.alignments[index] = self.features.alignment(target)
-        profile, scores = self.alignments[index]
+    def _build(self, index: int, first: int, reference: Structure, rng: np.random.Generator) -> Example:
+        """The example of the stretch of an entry that begins at `first` and is as long as its reference."""
+        target, stop = self.entries[index].target, first + len(reference.mask)
+        features = self.features.window(target, first, stop)
+        start = self._start(index, first, stop, features.pairs.pairing, rng)
+        noise = rng.normal(scale=self.features.config.start_noise, size=start.coords.shape)
+        tokens = rna.encode_sequence(target.sequence[first:stop])
         return build_example(
             target,
-            self.features.pairings[target.target_id],
-            start,
-            profile=profile,
-            covariation=scores,
+            features.pairs.pairing,
+            replace(start, coords=start.coords + noise),
+            profile=features.profile,
+            covariation=features.covariation,
             reference=reference,
-            reference_partner=pairs_from_coords(rna.encode_sequence(target.sequence), reference.c1),
+            reference_partner=pairs_from_coords(tokens, reference.c1),
+            first=first,
+            pairs_beyond=(features.pairs.opening, features.pairs.closing),
         )
+
+    def _start(self, index: int, first: int, stop: int, pairing: Pairing, rng: np.random.Generator) -> StartPoint:
+        """Where the stretch starts: at a candidate, or at an ideal assembly where none was made."""
+        target = self.entries[index].target
+        found = None if self.candidates is None else self.candidates.window(target, first, stop)
+        if found is not None:
+            return found.for_training(rng)
+        variant = int(rng.integers(self.features.config.start_variants))
+        if stop - first < target.length:
+            return build_start(cut_target(target, first, stop), pairing, variant)
+        if (index, variant) not in self.assemblies:
+            self.assemblies[index, variant] = build_start(target, pairing, variant)
+        return self.assemblies[index, variant]
 
 
 def describe_entries(entries: Sequence[Entry]) -> Mapping[str, float]:

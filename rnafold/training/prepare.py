@@ -14,7 +14,7 @@ from rnafold.templates.folds import load_folds
 from rnafold.training.dataset import TrainingExamples
 from rnafold.training.evaluate import ValidationTarget
 from rnafold.training.start_library import StartLibrary
-from rnafold.training.starts import build_start
+from rnafold.training.starts import StartStore, build_start
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,10 @@ def prepare_run(config: Config, data: Path) -> PreparedRun:
 def prepare_entries(config: Config, entries: Entries) -> PreparedRun:
     """The same from chosen entries."""
     features = FeatureSource(config.data, entries.msa_folders)
-    features.prepare([e.target for e in (*entries.train, *entries.validation)])
+    features.prepare([e.target for e in entries.validation])
     if config.data.start == "ideal":
         return _start_at_assemblies(config, entries, features)
-    return _start_at_candidates(entries, features, _open_library(config, entries), config.train.seed)
+    return _start_at_candidates(config, entries, features)
 
 
 def _start_at_assemblies(config: Config, entries: Entries, features: FeatureSource) -> PreparedRun:
@@ -65,13 +65,24 @@ def _start_at_assemblies(config: Config, entries: Entries, features: FeatureSour
     return PreparedRun(entries=entries, examples=examples, validation=watched)
 
 
-def _start_at_candidates(entries: Entries, features: FeatureSource, library: StartLibrary, seed: int) -> PreparedRun:
-    """Starts at the candidates that prediction would make."""
-    starts = library.build(entries.train, features.pairings)
-    examples = TrainingExamples(entries.train, features, seed, groups=entries.clusters, starts=starts)
-    found = library.build(entries.validation, features.pairings)
-    watched = tuple(watch(e, features, found[e.target.target_id].for_prediction()) for e in entries.validation)
+def _start_at_candidates(config: Config, entries: Entries, features: FeatureSource) -> PreparedRun:
+    """Starts at the candidates that prediction would make; of training chains at those that are made in time."""
+    library = open_start_library(config, entries)
+    found = library.build(entries.validation, features.pairing_cache)
+    starts = library.build(entries.train, features.pairing_cache, config.data.start_hours * 3600.0 or None)
+    log.info("candidate starts of %d of %d training chains", starts.count_ready(), len(starts))
+    examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters, starts=starts)
+    watched = tuple(watch(e, features, _start_of(e, features, found)) for e in entries.validation)
     return PreparedRun(entries=entries, examples=examples, validation=watched)
+
+
+def _start_of(entry: Entry, features: FeatureSource, found: StartStore) -> StartPoint:
+    """Where a validation target starts: as prediction would begin."""
+    starts = found.window(entry.target, 0, entry.target.length)
+    if starts is not None:
+        return starts.for_prediction()
+    # beyond the length of whole starts, which only data.max_validation_length lets in
+    return build_start(entry.target, features.pairings[entry.target.target_id], 0)
 
 
 def watch(entry: Entry, features: FeatureSource, start: StartPoint) -> ValidationTarget:
@@ -79,7 +90,8 @@ def watch(entry: Entry, features: FeatureSource, start: StartPoint) -> Validatio
     return ValidationTarget(entry=entry, example=prediction_example(entry.target, features, start), start=start)
 
 
-def _open_library(config: Config, entries: Entries) -> StartLibrary:
+def open_start_library(config: Config, entries: Entries) -> StartLibrary:
+    """The library that start structures of a run's chains are built from."""
     settings = config.data
     if not settings.start_models:
         log.warning("data.start_models is not set: the shipped ranker and jury saw the training chains")
@@ -91,4 +103,5 @@ def _open_library(config: Config, entries: Entries) -> StartLibrary:
         seed=0,  # the same starts for every training seed: they are made once
         folds=load_folds(settings.start_models) if settings.start_models else None,
         jobs=settings.jobs,
+        clusters={e.target.target_id: cluster for e, cluster in zip(entries.train, entries.clusters)},
     )

@@ -6,30 +6,44 @@ than they will be of a new target.
 """
 
 import datetime
+import itertools
 import logging
 import multiprocessing
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from rnafold.features.cache import digest, load_arrays, save_arrays
-from rnafold.structure import Entry, Pairing
+from rnafold.features.cache import digest, save_arrays
+from rnafold.features.pairing_cache import PairingCache
+from rnafold.structure import Entry, cut_target
 from rnafold.templates.folds import FoldModels
 from rnafold.templates.library import TemplateLibrary, gate_for_training
 from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.reading import load_models
 from rnafold.templates.sources import ModellingTask, Sources
-from rnafold.training.starts import Starts
+from rnafold.training.starts import Starts, StartStore
 
 log = logging.getLogger(__name__)
-VERSION = 4
+VERSION = 5
 # Starting processes costs seconds: fewer chains are built in this one.
 LEAST_FOR_PROCESSES = 64
-# The library of a worker process, set when it begins.
-_OPEN: list["StartLibrary"] = []
+# Up to this length starts are made of whole chains; beyond, of overlapping pieces: a crop of up to half a piece lies
+# in one of them.
+LONGEST_WHOLE, PIECE = 2000, 1000
+# A chain up to this length gets all candidates asked for, a longer one fewer in proportion, but no less than so many.
+FULL_COUNTS_UP_TO, LEAST_OF_LONG = 400, 2
+# What the starts of a chain cost besides its length, in residues.
+EFFORT_OF_ANY_CHAIN = 100
+# What a library is opened from: entries, cache, numbers of templates and assemblies, seed, fold models.
+StartArguments = tuple[tuple[Entry, ...], Path, int, int, int, FoldModels | None]
+# The library of a worker process and its pairings, set when it begins.
+_OPEN: list[tuple["StartLibrary", PairingCache]] = []
 
 
 class StartLibrary:
@@ -45,8 +59,11 @@ class StartLibrary:
         seed: int,
         folds: FoldModels | None = None,
         jobs: int = 1,
+        clusters: Mapping[str, str] | None = None,
     ) -> None:
-        self.arguments = (tuple(entries), cache, num_templates, num_assemblies, seed, folds)
+        """`clusters` (of each target_id) say how often training draws a chain; without, each is its own."""
+        self.clusters = clusters or {}
+        self.arguments: StartArguments = (tuple(entries), cache, num_templates, num_assemblies, seed, folds)
         shipped = load_models()
         self.folds = folds
         self.shipped = tuple(None if model is None else model.exempt("in sample") for model in shipped)
@@ -67,71 +84,124 @@ class StartLibrary:
             return self.shipped[0], self.shipped[1]
         return self.folds.ranker_of(entry), self.folds.jury_of(entry)
 
-    def build(self, entries: Sequence[Entry], pairings: Mapping[str, Pairing]) -> dict[str, Starts]:
-        """Starts of every entry; made where the cache does not hold them, with a progress bar.
+    def build(
+        self, entries: Sequence[Entry], pairings: PairingCache, budget_seconds: float | None = None
+    ) -> StartStore:
+        """Starts of every entry; made where the cache does not hold them, with a progress bar, within the budget.
 
-        Entries of one sequence share those of the oldest among them, whose gate is the strictest.
+        Entries of one sequence share those of the oldest among them, whose gate is the strictest. The pieces that
+        training will draw most often for the time they take are made first; beyond the budget none is begun.
         """
         oldest: dict[tuple[str, int], Entry] = {}
         for entry in sorted(entries, key=lambda e: (e.target.cutoff or datetime.date.max, e.target.target_id)):
             oldest.setdefault(_shape(entry), entry)
-        missing = [(e, pairings[e.target.target_id]) for e in oldest.values() if self._load(e) is None]
-        missing.sort(key=lambda pair: -pair[0].target.length)
-        self._build_all(missing)
-        made = {shape: self._load(entry) for shape, entry in oldest.items()}
-        found = {entry.target.target_id: made[_shape(entry)] for entry in entries}
-        return {name: starts for name, starts in found.items() if starts is not None}
+        members = Counter(self.clusters.get(e.target.target_id, e.target.target_id) for e in entries)
+        jobs = [(self._worth(e, members), Job(entry=e, piece=piece)) for e in oldest.values() for piece in _pieces(e)]
+        missing = [(worth, job) for worth, job in jobs if not self.path(job).is_file()]
+        missing.sort(key=lambda pair: -pair[0])
+        self._build_all([job for _, job in missing], pairings, budget_seconds)
+        return StartStore(
+            {
+                entry.target.target_id: [
+                    (piece, self.path(Job(entry=oldest[_shape(entry)], piece=piece))) for piece in _pieces(entry)
+                ]
+                for entry in entries
+            }
+        )
 
-    def _build_all(self, items: Sequence[tuple[Entry, Pairing]]) -> None:
-        """In `jobs` processes, each with a library of its own."""
-        bar = tqdm(total=len(items), desc="start structures", disable=None)
-        with bar:
-            if self.jobs <= 1 or len(items) < LEAST_FOR_PROCESSES:
-                for item in items:
-                    self.build_one(item)
-                    bar.update()
-                return
-            # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(self.jobs, context, _open_library, self.arguments) as pool:
-                for _ in pool.map(_build_one, items):
-                    bar.update()
+    def _worth(self, entry: Entry, members: Mapping[str, int]) -> float:
+        """How often an epoch draws the entry for the time that its starts take, in arbitrary units."""
+        drawn = 1.0 / members[self.clusters.get(entry.target.target_id, entry.target.target_id)]
+        return drawn / (entry.target.length + EFFORT_OF_ANY_CHAIN)
 
-    def _path(self, entry: Entry) -> Path:
-        name = digest(key=self.key, target=entry.target.target_id, sequence=entry.target.sequence)
+    def _build_all(self, jobs: Sequence["Job"], pairings: PairingCache, budget_seconds: float | None) -> None:
+        """In `self.jobs` processes, each with a library of its own."""
+        began = time.monotonic()
+
+        def spent() -> bool:
+            return budget_seconds is not None and time.monotonic() - began > budget_seconds
+
+        done = 0
+        with tqdm(total=len(jobs), desc="start structures", disable=None) as bar:
+            if self.jobs <= 1 or len(jobs) < LEAST_FOR_PROCESSES:
+                for job in jobs:
+                    if spent():
+                        break
+                    self.build_one(job, pairings)
+                    done += 1
+                    bar.update()
+            else:
+                # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang
+                context = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(self.jobs, context, _open_library, (self.arguments, pairings)) as pool:
+                    waiting = iter(jobs)
+                    running = {pool.submit(_build_one, job) for job in itertools.islice(waiting, 2 * self.jobs)}
+                    while running:
+                        over, running = wait(running, return_when=FIRST_COMPLETED)
+                        for future in over:
+                            future.result()
+                        done += len(over)
+                        bar.update(len(over))
+                        more = 0 if spent() else len(over)
+                        running |= {pool.submit(_build_one, job) for job in itertools.islice(waiting, more)}
+        if done < len(jobs):
+            log.info("start structures: %d of %d made in time, the others start ideal", done, len(jobs))
+
+    def path(self, job: "Job") -> Path:
+        """Where the starts of a piece are or will be kept."""
+        target = job.entry.target
+        name = digest(key=self.key, target=target.target_id, sequence=target.sequence, piece=job.piece)
         return self.cache / f"{name}.starts.npz"
 
-    def _load(self, entry: Entry) -> Starts | None:
-        stored = load_arrays(self._path(entry), ["coords", "confidence", "is_template"])
-        return None if stored is None else Starts(**stored)
-
-    def build_one(self, job: tuple[Entry, Pairing]) -> None:
-        """Builds and rates the candidates of one entry and puts them into the cache."""
-        entry, pairing = job
+    def build_one(self, job: "Job", pairings: PairingCache) -> None:
+        """Builds and rates the candidates of one piece and puts them into the cache."""
+        first, stop = job.piece
         task = ModellingTask(
-            target=entry.target,
-            pairing=pairing,
-            sources=self.sources.rated_by(*self._models_of(entry)),
-            gate=gate_for_training(entry),
+            target=cut_target(job.entry.target, first, stop),
+            pairing=pairings.window(job.entry.target, first, stop).pairing,
+            sources=self.sources.rated_by(*self._models_of(job.entry)),
+            gate=gate_for_training(job.entry),
             seed=self.seed,
         )
-        num_templates, num_assemblies = self.counts
+        num_templates, num_assemblies = (scale_count(count, stop - first) for count in self.counts)
         made = build_candidates(task, num_templates=num_templates, num_assemblies=num_assemblies)
-        made = apply_jury(task, made)
-        save_arrays(self._path(entry), Starts.of(made).arrays())
+        save_arrays(self.path(job), Starts.of(apply_jury(task, made)).arrays())
 
 
-def _open_library(
-    entries: Sequence[Entry], cache: Path, num_templates: int, num_assemblies: int, seed: int, folds: FoldModels | None
-) -> None:
+def scale_count(count: int, length: int) -> int:
+    """How many of `count` candidates a chain of `length` residues gets: fewer of a long one, as each takes longer."""
+    return min(count, max(LEAST_OF_LONG, round(count * min(1.0, FULL_COUNTS_UP_TO / length))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Job:
+    """A piece (first, stop) of an entry that starts are to be built for."""
+
+    entry: Entry
+    piece: tuple[int, int]
+
+
+def _pieces(entry: Entry) -> list[tuple[int, int]]:
+    """The whole entry, or overlapping pieces of a long one: any stretch of half a piece lies in one of them."""
+    length = entry.target.length
+    if length <= LONGEST_WHOLE:
+        return [(0, length)]
+    last = length - PIECE
+    return [(first, first + PIECE) for first in [*range(0, last, PIECE // 2), last]]
+
+
+def _open_library(arguments: StartArguments, pairings: PairingCache) -> None:
     """In a worker process: the library it builds from."""
-    _OPEN.append(
-        StartLibrary(entries, cache, num_templates=num_templates, num_assemblies=num_assemblies, seed=seed, folds=folds)
+    entries, cache, num_templates, num_assemblies, seed, folds = arguments
+    library = StartLibrary(
+        entries, cache, num_templates=num_templates, num_assemblies=num_assemblies, seed=seed, folds=folds
     )
+    _OPEN.append((library, pairings))
 
 
-def _build_one(job: tuple[Entry, Pairing]) -> None:
-    _OPEN[-1].build_one(job)
+def _build_one(job: Job) -> None:
+    library, pairings = _OPEN[-1]
+    library.build_one(job, pairings)
 
 
 def _shape(entry: Entry) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """Where the network begins on a chain: candidates of the chain, or the ideal assembly of its predicted pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from rnafold.assembly import assemble
 from rnafold.features.build import Others, StartPoint, choose_others
+from rnafold.features.cache import load_arrays
 from rnafold.structure import Candidate, Pairing, Target
 
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
@@ -95,3 +97,26 @@ class Starts:
             usable = np.arange(len(self.coords))
         best = usable[: NUM_BEST if rng.random() < SHARE_OF_BEST else None]
         return int(best[int(rng.integers(len(best)))]), templates
+
+
+class StartStore:
+    """Starts of targets by piece (first, stop), read from disk when asked for: thousands of chains take no memory."""
+
+    def __init__(self, pieces: Mapping[str, Sequence[tuple[tuple[int, int], Path]]]) -> None:
+        self._pieces = dict(pieces)
+
+    def __len__(self) -> int:
+        return len(self._pieces)
+
+    def window(self, target: Target, first: int, stop: int) -> Starts | None:
+        """Starts of residues first <= i < stop, cut from a piece that holds them all; None where none was made."""
+        for (begin, end), path in self._pieces.get(target.target_id, ()):
+            if begin <= first and stop <= end:
+                stored = load_arrays(path, ["coords", "confidence", "is_template"])
+                if stored is not None:
+                    return Starts(**{**stored, "coords": stored["coords"][:, first - begin : stop - begin]})
+        return None
+
+    def count_ready(self) -> int:
+        """Targets of which some start is there."""
+        return sum(any(path.is_file() for _, path in pieces) for pieces in self._pieces.values())

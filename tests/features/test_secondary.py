@@ -1,7 +1,6 @@
 """Base pairs: the built-in partition function against enumeration, ViennaRNA, choice of structures, cache."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,9 @@ from hypothesis import strategies as st
 from rnafold.errors import InputError
 from rnafold.features import secondary, stem_energy
 from rnafold.features.pair_choice import choose_partners, vary_partners
-from rnafold.features.secondary import PairingCache, predict_pairing, select_rows
+from rnafold.features.secondary import predict_pairing, select_rows
 from rnafold.rna import parse_dot_bracket
-from rnafold.structure import Chain, Msa, Target, whole_chain
+from rnafold.structure import Chain, Msa
 
 HAIRPIN = "GGGACGCUUCGGCGUCCC"
 PAIRS = {"AU", "UA", "GC", "CG", "GU", "UG"}
@@ -215,45 +214,3 @@ def test_variations_are_valid_structures_and_follow_the_seed(seed: int, length: 
         pairs = [(i, int(j)) for i, j in enumerate(partner) if j > i]
         assert all(partner[j] == i for i, j in pairs) and 2 * len(pairs) == (partner >= 0).sum()
         assert not any(a < i < b < j for a, b in pairs for i, j in pairs), "no pair crosses another"
-
-
-def make_target(name: str, sequence: str) -> Target:
-    return Target(target_id=name, sequence=sequence, chains=whole_chain(len(sequence)))
-
-
-def test_the_cache_gives_what_was_computed_and_computes_once(
-    tmp_path: Path, no_vienna: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = PairingCache(tmp_path)
-    stored = cache.compute(
-        [make_target("one", HAIRPIN), make_target("same", HAIRPIN), make_target("two", "GGGAAAACCC")]
-    )
-    assert sorted(stored) == ["one", "same", "two"] and len(list(tmp_path.iterdir())) == 2
-    direct = predict_pairing(HAIRPIN)
-    for name in ("one", "same"):
-        assert np.array_equal(stored[name].probabilities, direct.probabilities)
-        assert np.array_equal(stored[name].samples, direct.samples)
-        assert np.array_equal(stored[name].partner, direct.partner)
-        assert stored[name].source == direct.source
-    monkeypatch.setattr(secondary, "predict_pairing", None)
-    assert len(cache.compute([make_target("one", HAIRPIN)])) == 1
-
-
-def test_damaged_files_are_made_again_and_other_settings_have_other_files(tmp_path: Path, no_vienna: None) -> None:
-    cache = PairingCache(tmp_path)
-    cache.compute([make_target("one", HAIRPIN)])
-    (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:100])
-    assert cache.compute([make_target("one", HAIRPIN)])["one"].partner[0] == 17
-    assert PairingCache(tmp_path, seed=1).locate(make_target("one", HAIRPIN)) != path
-    assert PairingCache(tmp_path, num_samples=1).locate(make_target("one", HAIRPIN)) != path
-
-
-def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
-    pytest.importorskip("RNA")
-    targets = [make_target("one", HAIRPIN), make_target("two", "GGGAAAACCC" + HAIRPIN)]
-    alone = PairingCache(tmp_path / "1").compute(targets, jobs=1)
-    both = PairingCache(tmp_path / "2").compute(targets, jobs=2)
-    for name in alone:
-        assert np.array_equal(alone[name].probabilities, both[name].probabilities)
-        assert np.array_equal(alone[name].samples, both[name].samples)

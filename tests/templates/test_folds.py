@@ -69,7 +69,7 @@ def test_a_folder_without_folds_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_starts_are_rated_by_the_chains_own_fold(folder: Path, tmp_path: Path) -> None:
     from rnafold.data.demo import write_demo_data
-    from rnafold.features.secondary import predict_pairing
+    from rnafold.features.pairing_cache import PairingCache
     from rnafold.training.start_library import StartLibrary
 
     from rnafold.data.competition import read_entries  # isort: skip
@@ -80,8 +80,9 @@ def test_starts_are_rated_by_the_chains_own_fold(folder: Path, tmp_path: Path) -
     folds = replace(load_folds(folder), groups={"early": 0})
     named = [replace(e, group="early" if k == 0 else f"g{k}") for k, e in enumerate(entries)]
     library = StartLibrary(named, tmp_path, num_templates=2, num_assemblies=2, seed=0, folds=folds)
-    made = library.build(named, {e.target.target_id: predict_pairing(e.target.sequence) for e in named})
-    first, last = made[named[0].target.target_id], made[named[-1].target.target_id]
+    made = library.build(named, PairingCache(tmp_path / "pairs"))
+    first, last = (made.window(e.target, 0, e.target.length) for e in (named[0], named[-1]))
+    assert first is not None and last is not None
     assert np.allclose(first.confidence, 0.3, atol=0.01) and np.allclose(last.confidence, 0.7, atol=0.01)
 
 

@@ -54,8 +54,17 @@ def test_validation_starts_at_the_first_assembly_beside_the_surest_others(
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def build(self, entries: tuple[Entry, ...], _: object) -> dict[str, Starts]:
-            return {entry.target.target_id: starts for entry in entries}
+        def build(self, entries: tuple[Entry, ...], *_: object) -> "Library":
+            return self
+
+        def window(self, *_: object) -> Starts:
+            return starts
+
+        def count_ready(self) -> int:
+            return 1
+
+        def __len__(self) -> int:
+            return 1
 
     monkeypatch.setattr(prepare, "StartLibrary", Library)
     length = len(SEQUENCE)

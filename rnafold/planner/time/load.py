@@ -15,8 +15,8 @@ from rnafold.config.strict_yaml import to_mapping
 from rnafold.data.competition import read_targets
 from rnafold.data.files import find_competition_files
 from rnafold.data.sampler import plan_epoch
-from rnafold.data.selection import spread_evenly
-from rnafold.data.splits import cluster_sequences
+from rnafold.data.selection import cluster_usable, fits_validation, spread_evenly
+from rnafold.data.splits import is_usable
 from rnafold.errors import InputError
 from rnafold.features.build import padded_length
 from rnafold.features.passes import cut_passes, pass_rule
@@ -102,8 +102,7 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
             stored.unlink()
     load = _split_targets(read_targets(files.train_sequences), data, files.train_sequences)
     if data.validation == "file" and files.validation_sequences is not None:
-        lengths = sorted(t.length for t in read_targets(files.validation_sequences))
-        lengths = spread_evenly(lengths, data.max_validation)
+        lengths = choose_watched([t.length for t in read_targets(files.validation_sequences)], data)
         load = dataclasses.replace(load, validation_lengths=tuple(lengths))
     write_text(stored, json.dumps(dataclasses.asdict(load)))
     return load
@@ -112,19 +111,21 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
 def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> TrainingLoad:
     """The date gate and the split of data.selection, with one clustering for both its uses."""
     cutoff = datetime.date.fromisoformat(data.cutoff)
-    usable = [t for t in targets if t.cutoff is not None and t.cutoff < cutoff and t.length >= data.min_length]
+    usable = [t for t in targets if is_usable(t, data)]
     if not usable:
         raise InputError(f"{path}: none of {len(targets)} entries was released before {data.cutoff}; see data.cutoff")
     if data.max_entries:
         usable = sorted(usable, key=lambda t: (t.cutoff or cutoff, t.target_id))[-data.max_entries :]
-    labels = cluster_sequences([t.sequence for t in usable], data.cluster_identity)
+    clusters = cluster_usable(targets, data)
+    labels = np.array([clusters[t.target_id] for t in usable])
     dates = np.array([t.cutoff for t in usable], dtype="datetime64[D]")
     young = np.zeros(len(usable), dtype=np.bool_)
     validation: list[int] = []
     if data.validation == "development":
         oldest = np.full(int(labels.max()) + 1, dates.max())
         np.minimum.at(oldest, labels, dates)
-        limit = np.sort(oldest)[min(int((1 - data.development_fraction) * len(oldest)), len(oldest) - 1)]
+        ranked = np.sort(oldest[np.unique(labels)])
+        limit = ranked[min(int((1 - data.development_fraction) * len(ranked)), len(ranked) - 1)]
         young = dates >= limit
         validation = [usable[int(k)].length for k in np.flatnonzero(oldest[labels] >= limit)]
     train = [k for k in range(len(usable)) if not young[k]]
@@ -133,9 +134,14 @@ def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> T
     return TrainingLoad(
         lengths=tuple(min(usable[k].length, data.crop_length) for k in train),
         groups=tuple(str(labels[k]) for k in train),
-        validation_lengths=tuple(spread_evenly(sorted(validation), data.max_validation)),
+        validation_lengths=tuple(choose_watched(validation, data)),
         source=f"{path.name}: {len(train)} entries in {len({labels[k] for k in train})} clusters",
     )
+
+
+def choose_watched(lengths: Sequence[int], data: DataConfig) -> list[int]:
+    """Lengths of the validation targets that data.selection keeps."""
+    return spread_evenly(sorted(n for n in lengths if fits_validation(n, data)), data.max_validation)
 
 
 def deal_epochs(
