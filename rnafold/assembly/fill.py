@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from rnafold.assembly.grid import cell_keys
 from rnafold.assembly.ideal import draw_arc, helix_strand, rotate
 from rnafold.assembly.loops import IntArray
 from rnafold.geometry import superpose, transform
@@ -102,18 +103,6 @@ def fill_chain(coords: FloatArray, seed: int = 0) -> FloatArray:
         # Backwards the strand's mirror order is still the same helix: a right-handed helix read from its other end.
         _grow_tail(filled, range(first - 1, -1, -1), range(min(first + 3, length - 1), first - 1, -1), rng)
     return filled
-
-
-_CELLS = 1 << 20  # cells along an axis: 8 Å x a million is far beyond any structure
-_NEIGHBOURS = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
-
-
-def cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> IntArray:
-    """One number for the cube of edge `size` that each point (N, 3) lies in; with all 26 around it if asked for."""
-    cells = np.floor(points / size).astype(np.int64) + _CELLS // 2
-    if neighbours:
-        cells = np.unique((cells[:, None] + _NEIGHBOURS).reshape(-1, 3), axis=0)
-    return np.asarray((cells[:, 0] * _CELLS + cells[:, 1]) * _CELLS + cells[:, 2], dtype=np.int64)
 
 
 def _any_in(keys: IntArray, ordered: IntArray) -> bool:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from rnafold import rna
+from rnafold.assembly.grid import near_pairs
 from rnafold.assembly.loops import IntArray
-from rnafold.assembly.settle import near_pairs
 from rnafold.structure import FloatArray
 
 # A canonical pair's C1'-C1' distance, the wider range of a stacked neighbour that supports it, the ideal, and the most

@@ -3,7 +3,7 @@
 import numpy as np
 
 from rnafold import rna
-from rnafold.assembly.fill import cell_keys
+from rnafold.assembly.grid import near_pairs
 from rnafold.assembly.loops import IntArray
 from rnafold.structure import BoolArray, FloatArray
 
@@ -13,8 +13,6 @@ from rnafold.structure import BoolArray, FloatArray
 # (0.33 after 30 rounds) for -0.0008 +- 0.0004 in TM-score, of the best of them -0.0005 +- 0.0009. Settling what was
 # built took 690 hybrids and assemblies from 1.4 and 0.35 clashes to 0.07 and 0.00 for -0.0011 +- 0.0002 and -0.0001.
 ROUNDS, ROUNDS_PER_LIST, STEP, MARGIN = 100, 5, 0.5, 0.1
-# Up to so many points all distances cost less than the grid.
-DENSE = 600
 
 
 def settle(coords: FloatArray, free: BoolArray, breaks: BoolArray) -> FloatArray:
@@ -69,32 +67,3 @@ def _share(
     np.add.at(shift, first, pull * mobile[first, None])
     np.add.at(shift, second, -pull * mobile[second, None])
     return len(first)
-
-
-def near_pairs(points: FloatArray, distance: float) -> IntArray:
-    """(2, N) indices i < j of points (L, 3) nearer than `distance`; of many points, found on a grid of cubes."""
-    if len(points) <= DENSE:
-        square = (points * points).sum(1)
-        # a little wide: the difference of large squares is less exact than the square of a difference
-        rows, columns = np.nonzero(square[:, None] + square - 2.0 * points @ points.T < distance * distance + 1e-3)
-        pairs = np.stack([rows, columns])
-        return _keep_near(points, pairs[:, rows < columns], distance)
-    keys = cell_keys(points, distance)
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    found = []
-    origin = np.zeros((1, 3))
-    for step in cell_keys(origin, distance, neighbours=True) - cell_keys(origin, distance):
-        begin = np.searchsorted(ordered, keys + step, "left")
-        count = np.searchsorted(ordered, keys + step, "right") - begin
-        i = np.repeat(np.arange(len(points)), count)
-        at = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(begin, count)
-        found.append(np.stack([i, order[at]]))
-    pairs = np.concatenate(found, axis=1)
-    return _keep_near(points, pairs[:, pairs[0] < pairs[1]], distance)
-
-
-def _keep_near(points: FloatArray, pairs: IntArray, distance: float) -> IntArray:
-    apart = points[pairs[0]] - points[pairs[1]]
-    near: IntArray = pairs[:, (apart * apart).sum(1) < distance * distance]
-    return near

@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from rnafold import rna
-from rnafold.assembly.settle import near_pairs
+from rnafold.assembly.grid import near_pairs
 from rnafold.scoring import tm_score
 from rnafold.structure import (
     CARRIED,

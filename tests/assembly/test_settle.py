@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from rnafold import rna
 from rnafold.assembly import assemble
-from rnafold.assembly import settle as settle_module
-from rnafold.assembly.settle import near_pairs, settle
+from rnafold.assembly import grid as grid_module
+from rnafold.assembly.grid import near_pairs
+from rnafold.assembly.settle import settle
 from rnafold.geometry import build_helix
 from rnafold.scoring.measures import count_violations
 from rnafold.structure import FloatArray
@@ -66,8 +67,8 @@ def test_near_pairs_are_those_of_all_distances(length: int, seed: int, distance:
     points = _coil(length, seed) * 2
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
     expected = {(int(i), int(j)) for i, j in zip(*np.nonzero(np.triu(apart < distance, 1)))}
-    for dense in (0, settle_module.DENSE):  # the grid, and all distances at once
-        with mock.patch.object(settle_module, "DENSE", dense):
+    for dense in (0, grid_module.DENSE):  # the grid, and all distances at once
+        with mock.patch.object(grid_module, "DENSE", dense):
             found = near_pairs(points, distance)
         assert found.shape[1] == len(expected)
         assert {(int(i), int(j)) for i, j in found.T} == expected
