@@ -37,9 +37,9 @@ from rnafold.candidates.jury import CandidatesJury, JuryParameters, name_source
 from rnafold.candidates.likeness import measure_pairwise, measure_source_likeness
 from rnafold.candidates.sources import OutsideModel, Source
 from rnafold.config.settings import DataConfig
+from rnafold.data.clusters import cluster_sequences
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
-from rnafold.data.splits import cluster_sequences
 from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.model.weights import choose_weights, load_network
