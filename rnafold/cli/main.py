@@ -4,6 +4,7 @@ Modules that import torch are loaded inside the commands that need them, so that
 """
 
 import argparse
+import io
 import logging
 import os
 import select
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    _spare_consoles()
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -99,6 +101,13 @@ def _run(argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return ExitCode.FAULT
+
+
+def _spare_consoles() -> None:
+    """A console whose encoding lacks a letter (Å on gbk, cp932, cp1251, ascii) shows ? in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _drop_closed_streams() -> bool:

@@ -96,7 +96,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from rnafold.data.competition import read_targets
     from rnafold.geometry import superpose, transform
-    from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
+    from rnafold.report.export import measure_model_agreement, name_files, write_mmcif, write_pdb
     from rnafold.submission import read_submission
 
     write, suffix = (write_pdb, "pdb") if arguments.format == "pdb" else (write_mmcif, "cif")
@@ -104,6 +104,7 @@ def _export(arguments: argparse.Namespace) -> int:
         return _export_with_labels(arguments)
     submission = read_submission(arguments.submission)
     targets = {target.target_id: target for target in read_targets(arguments.test)}
+    names = name_files(list(submission.groups))
     for target_id in submission.groups:
         target = targets.get(target_id)
         if target is None:
@@ -115,7 +116,9 @@ def _export(arguments: argparse.Namespace) -> int:
             )
         moved = np.stack([transform(points, *superpose(points, models[0])) for points in models])
         remark = "100 X MEAN LDDT AGAINST THE OTHER PREDICTIONS"
-        write(arguments.out / f"{target_id}.{suffix}", target, moved, 100 * measure_model_agreement(models), remark)
+        write(
+            arguments.out / f"{names[target_id]}.{suffix}", target, moved, 100 * measure_model_agreement(models), remark
+        )
     print(f"{arguments.out}: {len(submission.groups)} files written")
     return ExitCode.DONE
 
@@ -124,12 +127,13 @@ def _export_with_labels(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from rnafold.data.competition import read_targets
-    from rnafold.report.export import write_mmcif, write_pdb
+    from rnafold.report.export import name_files, write_mmcif, write_pdb
     from rnafold.report.structures import collect_results, superpose_result
 
     write, suffix = (write_pdb, "pdb") if arguments.format == "pdb" else (write_mmcif, "cif")
     targets = {target.target_id: target for target in read_targets(arguments.test)}
     results = collect_results(arguments.submission, arguments.labels)
+    names = name_files([f"{result.score.target_id}{end}" for result in results for end in ("", "_reference")])
     for result in results:
         target_id = result.score.target_id
         if target_id not in targets:
@@ -137,12 +141,12 @@ def _export_with_labels(arguments: argparse.Namespace) -> int:
         target = replace(targets[target_id], chains=result.chains)
         overlay = superpose_result(result)
         write(
-            arguments.out / f"{target_id}.{suffix}",
+            arguments.out / f"{names[target_id]}.{suffix}",
             target,
             overlay.predictions,
             overlay.errors,
             "DISTANCE TO THE REFERENCE IN ANGSTROM",
         )
-        write(arguments.out / f"{target_id}_reference.{suffix}", target, result.reference.c1)
+        write(arguments.out / f"{names[target_id + '_reference']}.{suffix}", target, result.reference.c1)
     print(f"{arguments.out}: {2 * len(results)} files written")
     return ExitCode.DONE

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from pathlib import Path
 
 from rnafold.errors import ExitCode, InputError
@@ -21,7 +22,11 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     train.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --out, if any")
     train.add_argument("--max-hours", type=float, metavar="H", help="stop cleanly, with a checkpoint, before H hours")
     train.add_argument("--seed", type=int, metavar="N", help="the same as --set train.seed=N")
-    train.add_argument("--force", action="store_true", help="start although the planner says that it does not fit")
+    train.add_argument(
+        "--force",
+        action="store_true",
+        help="start although the planner says that it does not fit, or the run to resume saw other data",
+    )
     train.add_argument("--profile", action="store_true", help="write torch profiler traces of a few steps")
     train.add_argument(
         "--set",
@@ -41,7 +46,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from rnafold.training.run import train_model
     from rnafold.training.schedule import TimeBudget
 
-    if arguments.max_hours is not None and arguments.max_hours <= 0:
+    if arguments.max_hours is not None and not 0 < arguments.max_hours < math.inf:
         raise InputError(f"--max-hours {arguments.max_hours}: expected a number above 0")
     gpu, note = resolve_gpu(arguments.gpu)
     if note:

@@ -37,7 +37,12 @@ _DROP_INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.")
 
 
 def find_msa(directories: Iterable[str | Path], target_id: str) -> Path | None:
-    """The alignment `<target_id>.MSA.fasta` in one of the folders or its MSA or MSA_v2 folder; None without one."""
+    """The alignment `<target_id>.MSA.fasta` in one of the folders or its MSA or MSA_v2 folder; None without one.
+
+    A target_id that is no plain file name has none: it would lead out of the folder.
+    """
+    if Path(target_id).name != target_id or "\\" in target_id or "\0" in target_id:
+        return None
     for directory in directories:
         for folder in (Path(directory), Path(directory) / "MSA", Path(directory) / "MSA_v2"):
             path = folder / f"{target_id}.MSA.fasta"

@@ -345,10 +345,22 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
             raise
         log.warning("%s; once more without weights and further options", error)
         outcome = sharded.run(workers, left, _predict_options(replace(session, options=()), files, scratch))
+    finally:
+        _keep_logs(scratch, session.working / "predict.log")
+        shutil.rmtree(scratch, ignore_errors=True)
     ledger.end(f"{len(outcome.improved)} targets predicted")
     _write_prediction_summary(session, outcome, clock() - began, weights, rerun)
-    shutil.rmtree(scratch, ignore_errors=True)
     return outcome
+
+
+def _keep_logs(scratch: Path, out: Path) -> None:
+    """What the processes said, one after the other; a log that cannot be kept is no reason to fail."""
+    try:
+        with out.open("wb") as kept:
+            for path in sorted(scratch.rglob("log.txt")):
+                kept.write(f"--- {path.parent.name}\n".encode() + path.read_bytes())
+    except OSError as error:
+        log.warning("%s: the processes' logs are not kept (%s)", out, error)
 
 
 def _weights_option(weights: Path | None) -> list[str]:
@@ -366,7 +378,7 @@ def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: 
         for path in (files.train_sequences, files.train_labels):
             link = folder / path.name
             if not link.is_symlink():
-                link.symlink_to(path)
+                link.symlink_to(path.resolve())
         options += ["--templates", str(folder)]
     return options
 

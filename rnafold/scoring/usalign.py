@@ -28,21 +28,22 @@ _TM_LINE = re.compile(r"^TM-score=\s*([0-9.]+)", re.MULTILINE)
 
 
 def find_usalign(path: str | Path | None = None) -> Path:
-    """The US-align binary: `path` where given, else $USALIGN, else the one on the PATH.
+    """The US-align binary: `path` where given (a file, or a name on the PATH), else $USALIGN, else the one on the PATH.
 
     Raises:
         InputError: none found, or the one named is not an executable file.
     """
     named, origin = (str(path), "--usalign") if path else (os.environ.get(_VARIABLE, ""), f"${_VARIABLE}")
     if named:
-        found = shutil.which(named)
+        # a file of that name comes first: Path drops the ./ by which the user named it
+        found = shutil.which(Path(named).absolute()) if Path(named).is_file() else shutil.which(named)
         if found is None:
             raise InputError(f"{origin}: {named} is not an executable file, expected the US-align binary")
-        return Path(found)
+        return Path(found).absolute()
     for name in _NAMES:
         found = shutil.which(name)
         if found is not None:
-            return Path(found)
+            return Path(found).absolute()
     raise InputError(f"part 1's metric needs the US-align program, found none: {_HELP}")
 
 

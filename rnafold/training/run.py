@@ -3,19 +3,20 @@
 import json
 import logging
 import platform
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
 from rnafold import __version__, machine
 from rnafold.config.machine_use import count_accumulation, describe_learning_rates
-from rnafold.config.settings import Config, ModelConfig, load_config
+from rnafold.config.settings import Config, DataConfig, ModelConfig, load_config
 from rnafold.config.strict_yaml import dump
 from rnafold.errors import InputError
+from rnafold.features.cache import digest
 from rnafold.files.atomic import write_text
 from rnafold.files.metrics import read_metrics
 from rnafold.files.run_folder import RunFolder
@@ -31,11 +32,16 @@ from rnafold.training.state import TrainState
 log = logging.getLogger(__name__)
 
 
-def find_run(config: Config, out: Path, resume: bool) -> bool:
+# Of the data section: where things lie and how fast they are made, not what the run learns from.
+_PLACES: Final = frozenset({"cache", "jobs", "start_models", "start_hours"})
+
+
+def find_run(config: Config, out: Path, resume: bool, force: bool = False) -> bool:
     """Whether the run folder holds something to resume; writes nothing.
 
     Raises:
-        InputError: the folder holds a run and `resume` is not set, or a run of another model.
+        InputError: the folder holds a run and `resume` is not set; a run of another model; or, without `force`, one
+            that learns from other data or by another seed.
     """
     run = RunFolder(out)
     saved, has_run = run.config_file, run.holds_run
@@ -43,7 +49,41 @@ def find_run(config: Config, out: Path, resume: bool) -> bool:
         raise InputError(f"{out}: holds a run already; continue it with --resume or choose another --out")
     if has_run and _without_places(load_config(saved).model) != _without_places(config.model):
         raise InputError(f"{out}: the run there is of model {load_config(saved).model.name}, not {config.model.name}")
+    if has_run:
+        _refuse(out, list_changes(load_config(saved), config), force)
     return has_run
+
+
+def list_changes(saved: Config, config: Config) -> list[str]:
+    """The settings by which a run would go on with other examples than it began with."""
+    pairs = [
+        (f"data.{key}", getattr(saved.data, key), getattr(config.data, key))
+        for key in (field.name for field in fields(DataConfig))
+    ]
+    pairs.append(("train.seed", saved.train.seed, config.train.seed))
+    return [f"{key} {was}, now {now}" for key, was, now in pairs if was != now and key[5:] not in _PLACES]
+
+
+def list_other_data(summary: Mapping[str, Any], earlier: Path) -> list[str]:
+    """How the data differ from those that run.json tells of; nothing without one that can be read."""
+    try:
+        was = json.loads(earlier.read_text(encoding="utf-8"))
+        return [
+            f"{part} {key} {was[part][key]}, now {now}"
+            for part in ("train", "validation")
+            for key, now in summary[part].items()
+            if was[part].get(key, now) != now
+        ]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return []
+
+
+def _refuse(out: Path, changes: Sequence[str], force: bool) -> None:
+    """Stops where a run to go on with differs; with `force` says so and goes on."""
+    if changes and not force:
+        raise InputError(f"{out}: the run there has {'; '.join(changes)}; --force goes on all the same")
+    if changes:
+        log.warning("%s: going on although the run there has %s", out, "; ".join(changes))
 
 
 def _without_places(model: ModelConfig) -> ModelConfig:
@@ -51,7 +91,7 @@ def _without_places(model: ModelConfig) -> ModelConfig:
     return model if model.encoder is None else replace(model, encoder=model.encoder.without_places())
 
 
-def check_start(config: Config, out: Path, guard: RunGuard, resume: bool) -> bool:
+def check_start(config: Config, out: Path, guard: RunGuard, resume: bool, force: bool = False) -> bool:
     """All that can be known before any data are read; returns whether there is a run to resume.
 
     Raises:
@@ -59,7 +99,7 @@ def check_start(config: Config, out: Path, guard: RunGuard, resume: bool) -> boo
     """
     machine.check_device(config.hardware)
     machine.keep_freed_memory()
-    has_run = find_run(config, out, resume)
+    has_run = find_run(config, out, resume, force)
     check_comparison(config)
     guard.check_memory()
     return has_run
@@ -84,15 +124,17 @@ def train_model(
         resume: continue from the newest complete checkpoint if there is one.
         budget: stop cleanly, with a checkpoint, before it is used up; None for as long as it takes.
         profile: write torch profiler traces of a few steps.
-        force: start although the planner says that the run does not fit.
+        force: start although the planner says that the run does not fit, or the run to resume saw other data.
 
     Raises:
         InputError: the data, the run folder or the machine does not allow the run.
     """
     budget = budget or TimeBudget(None)
     guard = RunGuard(config, out, force=force)
-    has_run = check_start(config, out, guard, resume)
+    has_run = check_start(config, out, guard, resume, force)
     prepared = prepare_run(config, data)
+    if has_run:
+        _refuse(out, list_other_data(describe_data(prepared), RunFolder(out).summary_file), force)
     write_text(RunFolder(out).config_file, dump(config))
     trainer = Trainer(config, prepared.examples, prepared.validation, out, budget, resume=has_run, profile=profile)
     preparation_seconds = budget.elapsed_seconds
@@ -133,10 +175,21 @@ def summarize_data(prepared: PreparedRun) -> dict[str, Any]:
         for (name, tm), start in zip(scores["start"].items(), starts)
     }
     return {
-        "train": describe_entries(prepared.entries.train),
-        "validation": describe_entries(prepared.entries.validation),
+        **describe_data(prepared),
         "baselines_tm_score": average_baselines(scores),
         "start_by_target": by_target,
+    }
+
+
+def describe_data(prepared: PreparedRun) -> dict[str, Mapping[str, float | str]]:
+    """What a run learns from and is watched on, in counts and a digest."""
+    parts = {"train": prepared.entries.train, "validation": prepared.entries.validation}
+    return {
+        name: {
+            **describe_entries(entries),
+            "digest": digest(entries=[[e.target.target_id, e.target.sequence] for e in entries])[:12],
+        }
+        for name, entries in parts.items()
     }
 
 

@@ -108,3 +108,16 @@ def test_the_version_stands_in_one_place(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_console_script_does_not_shadow_viennarnas() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"rnafold-kit": "rnafold.cli.main:entry"}
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "cp932", "cp1251", "ascii"])
+def test_a_console_without_the_letter_shows_a_question_mark(data: Path, tmp_path: Path, encoding: str) -> None:
+    rows = (data / "sample_submission.csv").read_text().splitlines()
+    odd = [rows[0], *(",".join([*row.split(",")[:3], "", *row.split(",")[4:]]) for row in rows[1:])]
+    (tmp_path / "bad.csv").write_text("\n".join(odd) + "\n")
+    command = [sys.executable, "-m", "rnafold", "check", str(tmp_path / "bad.csv")]
+    command += ["--sample", str(data / "sample_submission.csv"), "--repair", str(tmp_path / "out.csv")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"filled by this rule" in done.stdout and b"?" in done.stdout

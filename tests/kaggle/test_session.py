@@ -293,3 +293,23 @@ def test_a_run_with_a_flaw_is_named(tmp_path: Path, steps: list[int], saved: int
     write_run(tmp_path, steps, saved)
     with pytest.raises(InputError, match=expected):
         check_training(tmp_path)
+
+
+def test_a_rehearsal_with_relative_paths_sees_its_templates_and_keeps_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KAGGLE_IS_COMPETITION_RERUN", raising=False)
+    monkeypatch.setattr(sessions, "_preflight", lambda *_: None)
+    script = tmp_path / "fake.py"
+    script.write_text(
+        "import sys; from pathlib import Path\n"
+        "folder = Path(sys.argv[sys.argv.index('--templates') + 1])\n"
+        "print('templates:', sorted(p.name for p in folder.iterdir() if p.is_file()))\n"
+    )
+    monkeypatch.setattr(shards, "PREDICT", (sys.executable, "-S", str(script)))
+    prepare(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    run_predict(PredictSession(gpu="cpu", inputs=Path("input"), working=Path("working")))
+    kept = (tmp_path / "working" / "predict.log").read_text()
+    assert "--- part_001" in kept
+    assert "templates: ['train_labels.csv', 'train_sequences.csv']" in kept

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rnafold.cli.main import main
 from rnafold.data.mmcif import read_structure_file
 from rnafold.errors import InputError
-from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
+from rnafold.report.export import measure_model_agreement, name_files, write_mmcif, write_pdb
 from rnafold.structure import Chain, Target, whole_chain
 
 WRITERS = {"pdb": (write_pdb, "pdb"), "mmcif": (write_mmcif, "cif")}
@@ -170,3 +171,53 @@ def test_agreement_counts_the_distances_kept() -> None:
 
 def test_a_single_model_agrees_with_itself() -> None:
     assert measure_model_agreement(build_points(1, 5)).tolist() == [[1.0] * 5]
+
+
+ODD_IDS = (
+    "R1",
+    "r1",
+    "../esc",
+    "a/b",
+    "a\\b",
+    "/abs",
+    "..",
+    ".",
+    "",
+    "con",
+    "x" * 300,
+    "Å",
+    "a\nb",
+    "a b",
+    "nul.x",
+    "x.",
+)
+
+
+def test_every_target_gets_a_harmless_name_of_its_own() -> None:
+    names = name_files(ODD_IDS)
+    assert names["R1"] == "R1" and list(names) == list(ODD_IDS)
+    assert len({name.lower() for name in names.values()}) == len(ODD_IDS)
+    for name in names.values():
+        assert Path(name).name == name and len(name) <= 100 and name.isascii() and not name.startswith(".")
+        assert not set(name) & set('/\\:*?"<>| \n') and name.split(".")[0].lower() not in ("con", "nul")
+
+
+@pytest.mark.parametrize("form", ["pdb", "mmcif"])
+@pytest.mark.parametrize("labels", [False, True], ids=["alone", "with labels"])
+def test_export_never_leaves_its_folder(tmp_path: Path, form: str, labels: bool) -> None:
+    ids = ["../esc", "deep/er", "R1"]
+    sequences = "".join(f"{target_id},GACUAC\n" for target_id in ids)
+    (tmp_path / "test.csv").write_text("target_id,sequence\n" + sequences)
+    cells = {k: ",".join(f"{5.5 * k + conformation},{k * k}.0,0.5" for conformation in range(5)) for k in range(1, 7)}
+    rows = [f"{t},{'GACUAC'[k - 1]},{k},{cells[k]}\n" for t in ids for k in range(1, 7)]
+    rows = [row.replace(",", f"_{row.split(',')[2]},", 1) for row in rows]
+    columns = ",".join(f"{axis}_{k}" for k in range(1, 6) for axis in "xyz")
+    (tmp_path / "sub.csv").write_text(f"ID,resname,resid,{columns}\n" + "".join(rows))
+    lines = [",".join(row.split(",")[:6]) + "\n" for row in rows]
+    (tmp_path / "labels.csv").write_text("ID,resname,resid,x_1,y_1,z_1\n" + "".join(lines))
+    options = ["--labels", str(tmp_path / "labels.csv")] if labels else []
+    command = ["export", str(tmp_path / "sub.csv"), "--test", str(tmp_path / "test.csv"), "--format", form, *options]
+    assert main([*command, "--out", str(tmp_path / "out" / "models")]) == 0
+    found = {path for path in tmp_path.rglob("*") if path.suffix in (".pdb", ".cif")}
+    assert {path.parent for path in found} == {tmp_path / "out" / "models"}
+    assert len(found) == (6 if labels else 3)

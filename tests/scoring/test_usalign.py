@@ -133,3 +133,18 @@ def test_shapes_that_do_not_fit_are_named(fake: Path) -> None:
         score_with_usalign(fake, "x", "ACG", NATIVE[None], [structure_from_points(NATIVE)])
     with pytest.raises(InputError, match="and a reference"):
         score_with_usalign(fake, "x", "ACGU", NATIVE[None], [])
+
+
+def test_a_binary_in_the_current_folder_is_found_by_its_name_with_or_without_a_dot(
+    monkeypatch: pytest.MonkeyPatch, fake: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(fake.parent)
+    # argparse makes a Path of the option, which drops the ./
+    for named in (f"./{fake.name}", Path(f"./{fake.name}"), fake.name):
+        assert find_usalign(named) == fake
+        monkeypatch.setenv("USALIGN", str(named))
+        assert find_usalign() == fake
+    fake.chmod(0o644)
+    with pytest.raises(InputError, match="not an executable file"):
+        find_usalign(f"./{fake.name}")

@@ -330,3 +330,39 @@ def test_two_processes_train_like_one(demo: Path, tmp_path: Path) -> None:
     assert [r["step"] for r in two] == [r["step"] for r in one]
     assert [r["loss"] for r in two] == pytest.approx([r["loss"] for r in one], rel=1e-3)
     assert [r["grad_norm"] for r in two] == pytest.approx([r["grad_norm"] for r in one], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("data.crop_length=64", "data.crop_length 256, now 64"),
+        ("data.max_entries=12", "data.max_entries 0, now 12"),
+        ("train.seed=7", "train.seed 0, now 7"),
+    ],
+)
+def test_a_resume_with_other_data_says_what_differs_and_stops_unless_forced(
+    demo: Path, tmp_path: Path, setting: str, words: str
+) -> None:
+    train_model(configure(demo), demo / "data", tmp_path / "run", budget=StepBudget(2))
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match=f"{words}.*--force"):
+        train_model(configure(demo, setting), demo / "data", tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    config = configure(demo, "train.epochs=1", "data.jobs=2", f"data.cache={tmp_path / 'moved'}")
+    assert train_model(config, demo / "data", tmp_path / "run", resume=True).step == 3
+
+
+def test_a_resume_on_another_folder_of_data_stops_unless_forced(demo: Path, tmp_path: Path) -> None:
+    write_demo_data(tmp_path / "other", num_train=17, num_test=3)
+    config = configure(demo, "train.epochs=1")
+    train_model(config, demo / "data", tmp_path / "run", budget=StepBudget(1))
+    with pytest.raises(InputError, match=r"train entries 18, now 17.*train digest .*--force"):
+        train_model(config, tmp_path / "other", tmp_path / "run", resume=True)
+    assert train_model(config, tmp_path / "other", tmp_path / "run", resume=True, force=True).step == 3
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_line(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError) as caught:
+        train_model(configure(demo), demo / "data", tmp_path / "file" / "run")
+    assert "\n" not in str(caught.value) and str(tmp_path / "file") in str(caught.value)
