@@ -26,11 +26,12 @@ from rnafold.features.secondary import predict_pairing
 from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
+from rnafold.templates.alignment import Setting
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features
-from rnafold.templates.search import ProfileAligner, Setting, build_profile, search_chain
+from rnafold.templates.search import ProfileAligner, build_profile, search_chain
 from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 
 FloatArray = npt.NDArray[np.float64]

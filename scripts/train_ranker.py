@@ -26,16 +26,17 @@ from rnafold.features.secondary import fold_with_bonus
 from rnafold.prediction.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.scoring import tm_score
 from rnafold.structure import Candidate, Entry, whole_chain
+from rnafold.templates.alignment import Hit
 from rnafold.templates.folds import save_folds
 from rnafold.templates.jury import JURY_NAMES, measure_jury_features, measure_likeness
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.queries import NUM_FOLDS, Query, select_queries
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
-from rnafold.templates.search import Hit, search_chain
+from rnafold.templates.search import search_chain
 from rnafold.templates.single import MAX_REFOLD
 from rnafold.templates.sources import ModellingTask, Sources
-from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
+from rnafold.templates.transfer import build_hybrid, pair_with_template
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def make_ranker_rows(job: Job) -> Rows:
     models = []
     for k in picked:
         partner = pair_with_template(target.sequence, sources.library, hits[k], pairing.partner, refold)
-        carried = carry_coords(sources.library, hits[k])
+        carried = sources.library.carry_coords(hits[k])
         chains = whole_chain(target.length)
         models.append(build_hybrid(target.sequence, chains, carried, partner, sources.fragments(query.gate), seed)[0])
     if not models:

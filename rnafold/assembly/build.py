@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from rnafold import rna
-from rnafold.assembly.fill import count_clashes, fill_chain, separate
+from rnafold.assembly.fill import fill_chain, separate
+from rnafold.assembly.grid import count_clashes
 from rnafold.assembly.ideal import IdealFragments, Proposal, vary_helix
-from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues, clean_pairing, find_loops, stem_residues
+from rnafold.assembly.loops import Loop, Pair, anchor_residues, clean_pairing, find_loops, stem_residues
 from rnafold.assembly.settle import settle
 from rnafold.geometry import superpose, transform
 from rnafold.structure import (
@@ -27,6 +28,7 @@ from rnafold.structure import (
     Chain,
     FloatArray,
     Grounds,
+    IntArray,
     crossing_chains,
     whole_chain,
 )

@@ -5,26 +5,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from rnafold.assembly.grid import cell_keys
-from rnafold.assembly.ideal import draw_arc, helix_strand, rotate
-from rnafold.assembly.loops import IntArray
+from rnafold.assembly.curves import draw_arc, helix_strand, rotate
+from rnafold.assembly.grid import cell_keys, count_clashes
 from rnafold.geometry import superpose, transform
-from rnafold.structure import FloatArray
+from rnafold.structure import FloatArray, IntArray
 
-# Nearer than this two residues of different loops count as a clash while building. Source: docs/studies/templates.md.
-CLASH_DISTANCE = 6.0
 TAIL_CHUNK = 12
-
-
-def count_clashes(points: FloatArray, others: FloatArray, distance: float = CLASH_DISTANCE) -> int:
-    """How many of points (N, 3) x others (M, 3) are nearer than `distance` Å."""
-    if not len(points) or not len(others):
-        return 0
-    low, high = points.min(0) - distance, points.max(0) + distance
-    near = others[((others >= low) & (others <= high)).all(1)]
-    if not len(near):
-        return 0
-    return int((((points[:, None] - near[None]) ** 2).sum(-1) < distance**2).sum())
 
 
 def _best_arc(coords: FloatArray, start: int, stop: int, outward: FloatArray) -> FloatArray:

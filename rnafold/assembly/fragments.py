@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.assembly.ideal import IdealFragments, Proposal
-from rnafold.assembly.loops import IntArray, Loop, Pair, clean_pairing, find_loops
-from rnafold.structure import BoolArray, FloatArray
+from rnafold.assembly.loops import Loop, Pair, clean_pairing, find_loops
+from rnafold.structure import BoolArray, FloatArray, IntArray
 
 # Cost of a residue more or less, of a segment whose size differs, and what full sequence identity is worth.
 # Source: docs/studies/templates.md (weights 0 to 12 and other size terms were within noise of these).
@@ -234,9 +234,3 @@ def _table(rows: list[tuple[list[Pair], list[int], list[int], int]], size: int) 
         depths=np.array([depths for _, _, depths, _ in rows], dtype=np.int16).reshape(-1, size),
         chain=np.array([chain for _, _, _, chain in rows], dtype=np.int32),
     )
-
-
-def encode_states(partner: IntArray) -> IntArray:
-    """(L,) 0 unpaired, 1 paired with a later residue, 2 paired with an earlier one."""
-    index = np.arange(len(partner))
-    return np.where(partner < 0, 0, np.where(partner > index, 1, 2)).astype(np.int64)

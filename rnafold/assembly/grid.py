@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.structure import FloatArray
+from rnafold.structure import FloatArray, IntArray
 
 IntArray = npt.NDArray[np.int64]
 
@@ -11,6 +11,8 @@ IntArray = npt.NDArray[np.int64]
 DENSE = 600
 _CELLS = 1 << 20  # cells along an axis: 8 Å x a million is far beyond any structure
 _NEIGHBOURS = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
+# Nearer than this two residues of different loops count as a clash while building. Source: docs/studies/templates.md.
+CLASH_DISTANCE = 6.0
 
 
 def cell_keys(points: FloatArray, size: float, neighbours: bool = False) -> IntArray:
@@ -48,3 +50,14 @@ def _keep_near(points: FloatArray, pairs: IntArray, distance: float) -> IntArray
     apart = points[pairs[0]] - points[pairs[1]]
     near: IntArray = pairs[:, (apart * apart).sum(1) < distance * distance]
     return near
+
+
+def count_clashes(points: FloatArray, others: FloatArray, distance: float = CLASH_DISTANCE) -> int:
+    """How many of points (N, 3) x others (M, 3) are nearer than `distance` Å."""
+    if not len(points) or not len(others):
+        return 0
+    low, high = points.min(0) - distance, points.max(0) + distance
+    near = others[((others >= low) & (others <= high)).all(1)]
+    if not len(near):
+        return 0
+    return int((((points[:, None] - near[None]) ** 2).sum(-1) < distance**2).sum())

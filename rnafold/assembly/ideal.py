@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rnafold import rna
-from rnafold.assembly.loops import IntArray, Loop, Pair, anchor_residues
+from rnafold.assembly.curves import draw_arc, rotate
+from rnafold.assembly.loops import Loop, Pair, anchor_residues
 from rnafold.geometry import build_helix
-from rnafold.structure import FloatArray
+from rnafold.structure import FloatArray, IntArray
 
 
 class Proposal(NamedTuple):
@@ -20,49 +21,9 @@ class Proposal(NamedTuple):
     misfit: float = np.nan
 
 
-# Mean virtual bond along unpaired residues, for the length of arcs. Source: rna.BOND_RANGE and rna.STEM_BOND.
-ARC_BOND = 5.6
 PAIR_CHORD = 10.5
 # With more branches a circle of stems would be far wider than any RNA: they are linked one by one instead.
 CIRCLE_BRANCHES = 7
-
-
-def draw_arc(start: FloatArray, stop: FloatArray, count: int, outward: FloatArray) -> FloatArray:
-    """(count, 3) points evenly spaced on a circular arc from `start` to `stop` (both exclusive), bulging outwards.
-
-    The arc is as long as count + 1 virtual bonds; where the ends are further apart than that, a straight line.
-    """
-    chord_vector = stop - start
-    chord = float(np.linalg.norm(chord_vector))
-    length = ARC_BOND * (count + 1)
-    fraction = np.arange(1, count + 1)[:, None] / (count + 1)
-    if chord > 0.98 * length or chord < 1e-6:
-        return start + fraction * chord_vector
-    along = chord_vector / chord
-    normal = outward - (outward @ along) * along
-    norm = float(np.linalg.norm(normal))
-    if norm < 1e-6:
-        normal = np.cross(along, [1.0, 0.0, 0.0] if abs(along[0]) < 0.9 else [0.0, 1.0, 0.0])
-        norm = float(np.linalg.norm(normal))
-    normal = normal / norm
-    low, high = 1e-3, np.pi - 1e-3  # half the arc's angle: sin(x) / x = chord / length falls monotonically
-    for _ in range(50):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if np.sin(middle) / middle > chord / length else (low, middle)
-    radius = chord / (2 * np.sin(low))
-    angle = low * (2 * fraction - 1)
-    height = radius * (np.cos(angle) - np.cos(low))
-    return np.asarray(0.5 * (start + stop) + radius * np.sin(angle) * along + height * normal, dtype=np.float64)
-
-
-def rotate(points: FloatArray, axis: FloatArray, angle: float, origin: FloatArray) -> FloatArray:
-    """Points (N, 3) turned by `angle` radians about `axis` through `origin` (right-hand rule)."""
-    unit = axis / max(float(np.linalg.norm(axis)), 1e-9)
-    rel = points - origin
-    turned = (
-        rel * np.cos(angle) + np.cross(unit, rel) * np.sin(angle) + np.outer(rel @ unit, unit) * (1 - np.cos(angle))
-    )
-    return np.asarray(turned + origin, dtype=np.float64)
 
 
 def _random_axis(rng: np.random.Generator) -> FloatArray:
@@ -201,10 +162,3 @@ def vary_helix(rng: np.random.Generator, spread: float) -> Helix:
         partner_twist_degrees=mean.partner_twist_degrees + 2.0 * spread * rng.normal(),
         partner_rise=mean.partner_rise + 0.4 * spread * rng.normal(),
     )
-
-
-def helix_strand(count: int) -> FloatArray:
-    """(count, 3) a single A-form strand: how unpaired tails continue. Source: rna.HELIX_*."""
-    angle = np.deg2rad(rna.HELIX_TWIST_DEGREES * np.arange(count))
-    axis = rna.HELIX_RISE * np.arange(count)
-    return np.stack([rna.HELIX_RADIUS * np.cos(angle), rna.HELIX_RADIUS * np.sin(angle), axis], axis=1)

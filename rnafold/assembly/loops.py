@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold import rna
-from rnafold.structure import BoolArray
+from rnafold.structure import BoolArray, IntArray
 
-IntArray = npt.NDArray[np.int64]
 Pair = tuple[int, int]
 
 MINIMUM_HAIRPIN = 3

@@ -4,8 +4,7 @@ import numpy as np
 
 from rnafold import rna
 from rnafold.assembly.grid import near_pairs
-from rnafold.assembly.loops import IntArray
-from rnafold.structure import FloatArray
+from rnafold.structure import FloatArray, IntArray
 
 # A canonical pair's C1'-C1' distance, the wider range of a stacked neighbour that supports it, the ideal, and the most
 # a pair's three deviations may add up to. Source: docs/studies/templates.md (48 % of train residues come out paired).

@@ -4,8 +4,7 @@ import numpy as np
 
 from rnafold import rna
 from rnafold.assembly.grid import near_pairs
-from rnafold.assembly.loops import IntArray
-from rnafold.structure import BoolArray, FloatArray
+from rnafold.structure import BoolArray, FloatArray, IntArray
 
 # Most rounds, the rounds for which a list of neighbours serves, the farthest that a round moves a residue and how far
 # inside the allowed range it aims, both in Å. Source: the best five hybrids of 99 training chains, with what was built

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnafold.assembly.fill import count_clashes
+from rnafold.assembly.grid import count_clashes
 from rnafold.structure import BoolArray, Chain, FloatArray
+from rnafold.templates.alignment import Hit
 from rnafold.templates.library import TemplateLibrary
-from rnafold.templates.search import Hit
 
 CONTACT_DISTANCE = 8.0
 # A chain counts as found in a complex from this expected TM-score on.

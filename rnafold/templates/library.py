@@ -13,13 +13,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rnafold import rna
-from rnafold.assembly.fragments import FragmentChain, FragmentLibrary, encode_states
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
-from rnafold.structure import BoolArray, Entry, Target
-
-IntArray = npt.NDArray[np.int64]
+from rnafold.structure import BoolArray, Entry, FloatArray, IntArray, Target
+from rnafold.templates.alignment import Hit
 
 FORMAT_VERSION = 2
 # The release of a structure that nobody dates: behind the gate of any target.
@@ -97,6 +95,12 @@ class LibraryNames:
     frames: list[str] = field(default_factory=list)
     codes: list[list[str]] = field(default_factory=list)
     chain_names: list[str] = field(default_factory=list)
+
+
+def encode_states(partner: IntArray) -> IntArray:
+    """(L,) 0 unpaired, 1 paired with a later residue, 2 paired with an earlier one."""
+    index = np.arange(len(partner))
+    return np.where(partner < 0, 0, np.where(partner > index, 1, 2)).astype(np.int64)
 
 
 class TemplateLibrary:
@@ -214,30 +218,23 @@ class TemplateLibrary:
             fine &= np.array([not group or group not in gate.groups for group in self.groups], dtype=np.bool_)
         return np.asarray(fine[self.chain_entry], dtype=np.bool_)
 
-    def fragment_chains(self, shortest: int = 8) -> list[FragmentChain]:
-        """The first copy of every chain with at least `shortest` residues and two pairs, to cut loops from."""
-        chains = []
-        for chain in range(self.num_chains):
-            partner = self.chain_partner(chain) if self.chain_length[chain] >= shortest else None
-            if partner is None or self.chain_copy[chain] > 1 or (partner >= 0).sum() < 4:
-                continue
-            rows, entry = self.chain_rows(chain), int(self.chain_entry[chain])
-            chains.append(
-                FragmentChain(
-                    chain_id=self.ids[entry],
-                    group=self.groups[entry],
-                    codes=self.codes[entry],
-                    released=self.chain_date(chain),
-                    tokens=self.tokens[rows].astype(np.int64),
-                    coords=self.coords[rows].astype(np.float64),
-                    partner=partner,
-                )
-            )
-        return chains
+    def carry_coords(self, hit: Hit) -> FloatArray:
+        """(L, 3) the template's coordinates on the query's residues, NaN where unaligned or unresolved."""
+        coords = np.full((len(hit.mapping), 3), np.nan)
+        aligned = hit.mapping >= 0
+        coords[aligned] = self.coords[self.chain_rows(hit.chain)][hit.mapping[aligned]]
+        return coords
 
-    def build_fragments(self) -> FragmentLibrary:
-        """All loops of the library; restrict them by the same gate as the templates before use."""
-        return FragmentLibrary.build(self.fragment_chains())
+    def map_pairs(self, hit: Hit) -> tuple[IntArray, IntArray, int]:
+        """Query residues (i, j), i < j, of a template's pairs with both ends aligned; how many have one end aligned."""
+        partner = self.chain_partner(hit.chain)
+        back = np.full(len(partner), -1, dtype=np.int64)
+        aligned = np.flatnonzero(hit.mapping >= 0)
+        back[hit.mapping[aligned]] = aligned
+        first = np.flatnonzero(partner > np.arange(len(partner)))
+        i, j = back[first], back[partner[first]]
+        both = (i >= 0) & (j >= 0)
+        return i[both], j[both], int(((i >= 0) ^ (j >= 0)).sum())
 
     def save(self, directory: str | Path) -> None:
         """Write one .npy file an array and names.json into a new folder, put in place in one step."""

@@ -10,7 +10,7 @@ from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, Int
 from rnafold.templates.complexes import Assignment, assign_chains, place_copies
 from rnafold.templates.single import Budget, alternate, build_assemblies, build_single
 from rnafold.templates.sources import ModellingTask, rank_hits
-from rnafold.templates.transfer import build_hybrid, carry_coords, pair_with_template
+from rnafold.templates.transfer import build_hybrid, pair_with_template
 
 # Known complexes of this expected TM-score are tried before chains folded apart, others after two of those.
 SURE_COMPLEX = 0.25
@@ -88,7 +88,7 @@ def _from_complex(task: ModellingTask, assignment: Assignment) -> Candidate:
         if hit is None:
             continue
         rows = slice(chain.start, chain.stop)
-        carried[rows] = carry_coords(library, hit)
+        carried[rows] = library.carry_coords(hit)
         inside = pairing.partner[rows]
         own = np.where((inside >= chain.start) & (inside < chain.stop), inside - chain.start, -1)
         merged = pair_with_template(target.sequence[rows], library, hit, own, None)

@@ -17,12 +17,9 @@ import numpy.typing as npt
 from rnafold import rna
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
-from rnafold.structure import FloatArray
+from rnafold.structure import FloatArray, IntArray
+from rnafold.templates.alignment import SETTINGS, Hit
 from rnafold.templates.library import TemplateLibrary
-from rnafold.templates.search import SETTINGS, Hit
-from rnafold.templates.transfer import carry_coords, map_pairs
-
-IntArray = npt.NDArray[np.int64]
 
 # The ridge regression's share. Source: cross-validated on later train chains, r of the ranker 0.858 with a half and
 # 150 trees, 0.877 with a quarter and 300 trees on half of the features each split; of the jury 0.788 and 0.792.
@@ -82,11 +79,11 @@ def _measure(
     best: float,
 ) -> list[float]:
     length = len(tokens)
-    carried = carry_coords(library, hit)
+    carried = library.carry_coords(hit)
     placed = np.asarray(np.isfinite(carried).all(1), dtype=np.bool_)
     aligned = hit.mapping >= 0
     same = int((tokens[aligned] == library.tokens[library.chain_rows(hit.chain)][hit.mapping[aligned]]).sum())
-    first, second, half = map_pairs(library, hit)
+    first, second, half = library.map_pairs(hit)
     canonical = int(rna.canonical_pair_matrix()[tokens[first], tokens[second]].sum())
     content = float(probabilities.sum()) / 2
     predicted = int((partner > np.arange(length)).sum())

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,9 @@ import numpy.typing as npt
 from Bio import Align
 
 from rnafold import rna
-from rnafold.structure import BoolArray, FloatArray
+from rnafold.structure import BoolArray, FloatArray, IntArray
+from rnafold.templates.alignment import SETTINGS, Hit, Setting
 from rnafold.templates.library import NUM_CODES, NUM_STATES, Gate, TemplateLibrary
-
-IntArray = npt.NDArray[np.int64]
 
 MATCH, MISMATCH, UNKNOWN_SCORE = 2.0, -1.5, -0.5
 # Rows: what the library residue is (unpaired, opening, closing); columns: probability of the query residue to be so.
@@ -29,35 +27,6 @@ MINIMUM_COVERAGE = 0.3
 KMER = 5
 # Cells that one setting may fill in a search before the prefilter starts to drop chains: about 0.7 s.
 CELL_BUDGET = 2.0e8
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One way to align: `mode` global, semi (end gaps free) or local; `structure` weighs the pairing term."""
-
-    name: str
-    mode: str
-    structure: float
-    opening: float
-    extension: float
-
-
-SETTINGS = (
-    Setting("global", "global", 0.0, -8.0, -0.4),
-    Setting("global+structure", "global", 1.0, -8.0, -0.4),
-    Setting("semi+structure", "semi", 1.0, -6.0, -0.6),
-    Setting("local+structure", "local", 1.0, -6.0, -0.6),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Hit:
-    """One alignment: `mapping` (L,) the library chain's residue of each query residue, -1 where none; `score` / 2L."""
-
-    chain: int
-    setting: int
-    score: float
-    mapping: IntArray
 
 
 def pairing_states(probabilities: npt.NDArray[np.float32]) -> FloatArray:

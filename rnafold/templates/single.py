@@ -11,7 +11,7 @@ from rnafold.features.pair_choice import choose_partners
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.structure import Candidate, IntArray, whole_chain
 from rnafold.templates.sources import ModellingTask, Ranked, rank_hits
-from rnafold.templates.transfer import Refold, build_hybrid, carry_coords, pair_with_template, pair_with_templates
+from rnafold.templates.transfer import Refold, build_hybrid, pair_with_template, pair_with_templates
 
 # Refolding a template's query is cubic in length; beyond this the template's and the predicted pairs are merged.
 MAX_REFOLD = 700
@@ -126,7 +126,7 @@ def build_hybrids(task: ModellingTask, ranked: Sequence[Ranked]) -> Iterator[Can
     chains = whole_chain(len(sequence))
     for number, entry in enumerate(ranked):
         partner = pair_with_template(sequence, library, entry.hit, task.pairing.partner, refold)
-        carried = carry_coords(library, entry.hit)
+        carried = library.carry_coords(entry.hit)
         coords, grounds = build_hybrid(sequence, chains, carried, partner, task.fragments, task.seed + number)
         name = library.chain_id(entry.hit.chain)
         yield Candidate(coords=coords, origin="template", confidence=entry.expected_tm, note=name, grounds=grounds)

@@ -6,15 +6,43 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.fragments import FragmentChain, FragmentLibrary
 from rnafold.structure import Pairing, Target, whole_chain
+from rnafold.templates.alignment import Hit
 from rnafold.templates.complexes import group_complexes
 from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.ranker import Ranker, measure_features
-from rnafold.templates.search import Hit, LibraryIndex, search_chain
+from rnafold.templates.search import LibraryIndex, search_chain
 
 HITS_OF_EACH_SETTING = 25
 ALIGNMENTS_OF_A_SEQUENCE = 2
+
+
+def fragment_chains(library: TemplateLibrary, shortest: int = 8) -> list[FragmentChain]:
+    """The first copy of every chain with at least `shortest` residues and two pairs, to cut loops from."""
+    chains = []
+    for chain in range(library.num_chains):
+        partner = library.chain_partner(chain) if library.chain_length[chain] >= shortest else None
+        if partner is None or library.chain_copy[chain] > 1 or (partner >= 0).sum() < 4:
+            continue
+        rows, entry = library.chain_rows(chain), int(library.chain_entry[chain])
+        chains.append(
+            FragmentChain(
+                chain_id=library.ids[entry],
+                group=library.groups[entry],
+                codes=library.codes[entry],
+                released=library.chain_date(chain),
+                tokens=library.tokens[rows].astype(np.int64),
+                coords=library.coords[rows].astype(np.float64),
+                partner=partner,
+            )
+        )
+    return chains
+
+
+def build_fragments(library: TemplateLibrary) -> FragmentLibrary:
+    """All loops of the library; restrict them by the same gate as the templates before use."""
+    return FragmentLibrary.build(fragment_chains(library))
 
 
 class Sources:
@@ -24,7 +52,7 @@ class Sources:
         self.library, self.ranker, self.jury = library, ranker, jury
         self.index = LibraryIndex(library)
         self.complexes = group_complexes(library)
-        self._fragments = library.build_fragments()
+        self._fragments = build_fragments(library)
         self._gated = functools.lru_cache(maxsize=4)(self._restrict)
 
     def _restrict(self, gate: Gate) -> FragmentLibrary:

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold import rna
 from rnafold.assembly.build import FragmentSource, build_model
 from rnafold.assembly.settle import settle
-from rnafold.structure import Chain, FloatArray, Grounds, crossing_chains
+from rnafold.structure import Chain, FloatArray, Grounds, IntArray, crossing_chains
+from rnafold.templates.alignment import Hit
 from rnafold.templates.library import TemplateLibrary
-from rnafold.templates.search import Hit
 
-IntArray = npt.NDArray[np.int64]
 # Folds a sequence with a bonus energy in kcal/mol for each of the pairs given; returns partners (L,).
 Refold = Callable[[str, Sequence[tuple[int, int]], float], IntArray]
 
@@ -24,14 +22,6 @@ SHORTEST_RUN = 4
 VOTE_STEP, VOTE_BONUS_KCAL = 0.1, -0.2
 
 
-def carry_coords(library: TemplateLibrary, hit: Hit) -> FloatArray:
-    """(L, 3) the template's coordinates on the query's residues, NaN where unaligned or unresolved."""
-    coords = np.full((len(hit.mapping), 3), np.nan)
-    aligned = hit.mapping >= 0
-    coords[aligned] = library.coords[library.chain_rows(hit.chain)][hit.mapping[aligned]]
-    return coords
-
-
 def drop_short_runs(coords: FloatArray, shortest: int = SHORTEST_RUN) -> FloatArray:
     """A copy of coords (L, 3) in which runs of fewer than `shortest` placed residues are NaN."""
     kept = coords.copy()
@@ -41,18 +31,6 @@ def drop_short_runs(coords: FloatArray, shortest: int = SHORTEST_RUN) -> FloatAr
         if stop - start < shortest:
             kept[start:stop] = np.nan
     return kept
-
-
-def map_pairs(library: TemplateLibrary, hit: Hit) -> tuple[IntArray, IntArray, int]:
-    """Query residues (i, j), i < j, of the template's pairs, both ends aligned; and how many had one end aligned."""
-    partner = library.chain_partner(hit.chain)
-    back = np.full(len(partner), -1, dtype=np.int64)
-    aligned = np.flatnonzero(hit.mapping >= 0)
-    back[hit.mapping[aligned]] = aligned
-    first = np.flatnonzero(partner > np.arange(len(partner)))
-    i, j = back[first], back[partner[first]]
-    both = (i >= 0) & (j >= 0)
-    return i[both], j[both], int(((i >= 0) ^ (j >= 0)).sum())
 
 
 def usable_pairs(tokens: IntArray, first: IntArray, second: IntArray) -> list[tuple[int, int]]:
@@ -118,7 +96,7 @@ def pair_with_templates(
     tokens = rna.encode_sequence(sequence)
     pairs = []
     for hit, expected in hits:
-        first, second, _ = map_pairs(library, hit)
+        first, second, _ = library.map_pairs(hit)
         pairs += usable_pairs(tokens, first, second) * round(expected / VOTE_STEP)
     return refold(sequence, pairs, VOTE_BONUS_KCAL)
 
@@ -127,7 +105,7 @@ def pair_with_template(
     sequence: str, library: TemplateLibrary, hit: Hit, predicted: IntArray, refold: Refold | None
 ) -> IntArray:
     """Partners (L,) of the query given a template: refolded with a bonus, or merged with the prediction without."""
-    first, second, _ = map_pairs(library, hit)
+    first, second, _ = library.map_pairs(hit)
     pairs = usable_pairs(rna.encode_sequence(sequence), first, second)
     if refold is not None:
         return refold(sequence, pairs, PAIR_BONUS_KCAL)

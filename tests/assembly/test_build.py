@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from rnafold import geometry, rna
 from rnafold.assembly import assemble, find_loops, split_knots
-from rnafold.assembly.fill import count_clashes, fill_chain, separate
-from rnafold.assembly.ideal import draw_arc
+from rnafold.assembly.curves import draw_arc
+from rnafold.assembly.fill import fill_chain, separate
+from rnafold.assembly.grid import count_clashes
 from rnafold.assembly.loops import clean_pairing, stem_residues
 from rnafold.structure import Chain
 

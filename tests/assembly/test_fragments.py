@@ -12,6 +12,7 @@ from rnafold.assembly.loops import find_loops
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM
 from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.sources import build_fragments
 from tests.pieces.folds import FOLDS, make_entries, make_entry
 
 
@@ -56,17 +57,17 @@ def test_unresolved_residues_pair_with_nothing() -> None:
 
 def test_rings_count_each_loop_once_for_every_stem(library: TemplateLibrary) -> None:
     one = TemplateLibrary.from_entries([make_entry("1AAA_A", *FOLDS["1AAA_A"])])
-    counts = one.build_fragments().count()
+    counts = build_fragments(one).count()
     assert counts["hairpin"] == 3
     # One four-way junction, read from each of its four stems.
     assert counts["junction"] == 4
-    assert library.build_fragments().count()["hairpin"] > 3
+    assert build_fragments(library).count()["hairpin"] > 3
 
 
 def test_a_fragment_gives_back_the_loop_it_was_cut_from() -> None:
     entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
     library = TemplateLibrary.from_entries([entry])
-    fragments = library.build_fragments()
+    fragments = build_fragments(library)
     tokens = rna.encode_sequence(entry.target.sequence)
     breaks = np.zeros(len(tokens) - 1, dtype=bool)
     native = entry.references[0].c1
@@ -79,7 +80,7 @@ def test_a_fragment_gives_back_the_loop_it_was_cut_from() -> None:
 
 def test_fragments_make_a_known_fold_again() -> None:
     entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
-    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    fragments = build_fragments(TemplateLibrary.from_entries([entry]))
     partner = rna.parse_dot_bracket(FOLDS["1AAA_A"][1])
     rebuilt = assemble(entry.target.sequence, partner, fragments=fragments, temperature=0.0)
     paired = partner >= 0
@@ -88,7 +89,7 @@ def test_fragments_make_a_known_fold_again() -> None:
 
 def test_a_model_tells_what_each_residue_rests_on() -> None:
     entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
-    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    fragments = build_fragments(TemplateLibrary.from_entries([entry]))
     sequence, text, _ = FOLDS["1AAA_A"]
     partner = rna.parse_dot_bracket(text)
     coords, grounds = build_model(sequence, partner, fragments=fragments, temperature=0.0)
@@ -104,7 +105,7 @@ def test_a_model_tells_what_each_residue_rests_on() -> None:
 @pytest.mark.parametrize("places", [range(9, 13), range(35, 40), range(2), range(20, 60)])
 def test_only_residues_of_known_loops_have_a_misfit(places: range) -> None:
     entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
-    fragments = TemplateLibrary.from_entries([entry]).build_fragments()
+    fragments = build_fragments(TemplateLibrary.from_entries([entry]))
     sequence, text, _ = FOLDS["1AAA_A"]
     fixed = np.full((76, 3), np.nan)
     fixed[list(places)] = entry.references[0].c1[list(places)] + 200.0
@@ -130,7 +131,7 @@ def test_what_was_fixed_counts_as_carried_and_ideal_loops_as_linkers() -> None:
 def test_restricted_fragments_come_from_earlier_structures_of_other_entries_and_groups(
     library: TemplateLibrary,
 ) -> None:
-    everything = library.build_fragments()
+    everything = build_fragments(library)
     date = datetime.date(2010, 5, 1)
 
     def chains(fragments: FragmentLibrary) -> set[str]:

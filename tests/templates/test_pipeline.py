@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rnafold import geometry, rna
-from rnafold.assembly.fill import count_clashes
+from rnafold.assembly.grid import count_clashes
 from rnafold.errors import InputError
 from rnafold.structure import (
     CARRIED,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from rnafold import rna
 from rnafold.templates import search
+from rnafold.templates.alignment import SETTINGS
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.search import (
     MINIMUM_COVERAGE,
-    SETTINGS,
     LibraryIndex,
     ProfileAligner,
     build_profile,
