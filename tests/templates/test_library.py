@@ -9,6 +9,7 @@ import pytest
 
 from rnafold.errors import InputError
 from rnafold.templates.library import Gate, TemplateLibrary, entry_code, fingerprint, gate_for
+from rnafold.templates.sources import build_fragments
 from tests.pieces.folds import FOLDS, make_entries, make_target
 
 
@@ -95,7 +96,7 @@ def test_entries_without_a_date_are_kept_only_where_told_so() -> None:
     for undated in (False, True):
         gate = gate_for(target, undated=undated)
         assert ("1AAA_A" in _names(library, gate)) == undated
-        loops = library.build_fragments().restrict(gate.before, gate.codes, gate.groups, gate.undated)
+        loops = build_fragments(library).restrict(gate.before, gate.codes, gate.groups, gate.undated)
         assert ("1AAA_A" in {loops.chains[row].chain_id for row in loops.linkers.chain}) == undated
     assert "1AAA_A" in _names(library, None) & _names(library, Gate(before=None))
 
