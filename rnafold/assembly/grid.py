@@ -1,11 +1,8 @@
 """Which points lie near each other, found on a grid of cubes."""
 
 import numpy as np
-import numpy.typing as npt
 
 from rnafold.structure import FloatArray, IntArray
-
-IntArray = npt.NDArray[np.int64]
 
 # Up to so many points all distances cost less than the grid.
 DENSE = 600
