@@ -278,6 +278,20 @@ HABITS = (
             ]
         ),
     ),
+    Habit(
+        "Model servers",
+        "MODEL without ENDMDL, several predictions in one file",
+        "servers.pdb",
+        WHOLE,
+        pdb("MODEL        1", strand(), "MODEL        2", strand(shift=0.5), "MODEL        3", strand(shift=1.0)),
+    ),
+    Habit(
+        "Coarse writers",
+        "one number for all residues",
+        "numbers.cif",
+        WHOLE,
+        cif(strand(), labels=Labels(seq="1"), columns=ONLY_LABEL),
+    ),
     Habit("Coot", "modified residues listed after the chain", "coot.pdb", WHOLE, pdb([*PSU[:4], *PSU[5:]], PSU[4:5])),
     Habit(
         "tRNA numbering",

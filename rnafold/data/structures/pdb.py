@@ -43,7 +43,7 @@ def read_pdb(text: str) -> tuple[list[RnaChain], datetime.date | None, str]:
         line = text.count("\n", 0, bad.start()) + 1
         raise InputError(f"line {line}: {bad.group()[30:54].strip()!r}, expected three coordinates in columns 31-54")
     try:
-        structure = gemmi.read_pdb_string(_SHORT_ATOM.sub(_pad_line, text), split_chain_on_ter=True)
+        structure = gemmi.read_pdb_string(_close_models(_SHORT_ATOM.sub(_pad_line, text)), split_chain_on_ter=True)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"not a complete PDB file ({' '.join(str(error).split())})") from error
     groups = _collect_sites(structure)
@@ -61,6 +61,15 @@ def _pad_line(match: re.Match[str]) -> str:
     """An atom's line with occupancy and B factor where the file ends it after the coordinates."""
     line = match.group()
     return f"{line:<54}{line[54:60].strip() or '1.00':>6}" + f"{0.0:6.2f}"
+
+
+def _close_models(text: str) -> str:
+    """The text with an ENDMDL before each MODEL that follows another without one."""
+    if len(re.findall("^MODEL ", text, re.MULTILINE)) == len(re.findall("^ENDMDL", text, re.MULTILINE)):
+        return text
+    parts = re.split("^(?=MODEL )", text, flags=re.MULTILINE)
+    closed = [part if "\nENDMDL" in part else part.rstrip("\n") + "\nENDMDL\n" for part in parts[1:]]
+    return parts[0] + "".join(closed)
 
 
 def _read_header(text: str) -> _Header:

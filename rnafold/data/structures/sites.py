@@ -70,6 +70,7 @@ class ChainSites:
         self._seen: Counter[tuple[int | None, str]] = Counter()
         self._model: str | None = None
         self._current: Site | None = None
+        self._open: tuple[int | None, str] | None = None  # number and insertion code as the file has them
         self._place = 0
         self._broken = False
 
@@ -78,7 +79,8 @@ class ChainSites:
         if record.model != self._model:
             self._model, self._place, self._current, self._broken = record.model, 0, None, False
             self._seen.clear()
-        site = self._find(record)
+        site = self._find(record, point)
+        self._open = (record.number, record.insertion)
         known = site.atoms.get(record.atom)
         if record.model == site.model and (known is None or record.occupancy > known[1]):
             site.atoms[record.atom] = (point, record.occupancy)
@@ -93,13 +95,16 @@ class ChainSites:
         """Notes a break (TER) before the next residue."""
         self._broken, self._current = True, None
 
-    def _find(self, record: AtomRecord) -> Site:
-        """The site of an atom: the open one, that of another model or alternate location, or a new one."""
+    def _find(self, record: AtomRecord, point: Point) -> Site:
+        """The site of an atom: the open one, that of another model or alternate location, or a new one.
+
+        Where one number stands for several residues (the same atom again, elsewhere) it is none.
+        """
         current, key = self._current, (record.number, record.insertion)
-        if current is not None and (current.number, current.insertion) == key:
-            repeated = record.number is None and (record.name != current.name or record.atom in current.atoms)
-            if not repeated or record.alternate:
+        if current is not None and self._open == key:
+            if record.alternate or not _is_another(current, record, point):
                 return current
+            record, key = record._replace(number=None), (None, record.insertion)
         if record.alternate and self._seen[key]:  # some programs list the second conformation after the chain
             self._current = self._by_key[(*key, self._seen[key])]
             return self._current
@@ -116,3 +121,10 @@ class ChainSites:
             self._place = self.sites.index(site) + 1
         self._current, self._broken = site, False
         return site
+
+
+def _is_another(site: Site, record: AtomRecord, point: Point) -> bool:
+    """True where an atom of the same number cannot be of the same residue."""
+    if record.atom in site.atoms and record.model == site.model:
+        return record.number is None or math.dist(site.atoms[record.atom][0], point) > _MOST_BOND
+    return record.number is None and record.name != site.name
