@@ -2,10 +2,11 @@
 
 import itertools
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,8 @@ def find_msa(directories: Iterable[str | Path], target_id: str) -> Path | None:
 def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns: tuple[int, int] | None = None) -> Msa:
     """Alignment of a target: the first record is the query, a3m insertions are dropped, T reads as U.
 
+    Rows that have the query's length with their lower-case letters and dots are no a3m: dots are gaps, case is nothing.
+
     Rows keep gaps where other chains of a multi-chain target stand. At most `max_rows` rows are kept, from the top
     (alignments are sorted by similarity), and no more than hold MAX_CELLS letters; what is below is not read.
 
@@ -74,7 +77,7 @@ def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns
             row = letters.upper().replace("T", "U")
             _check_query(path, row, target)
         else:
-            row = letters.translate(_DROP_INSERTIONS)
+            row = _fit_row(letters, target.length)
         if len(row) != target.length:
             raise InputError(
                 f"{path}: record {number} ({header[:40]!r}) has {len(row)} columns, expected {target.length} (cut off?)"
@@ -82,6 +85,20 @@ def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns
         parts.append(row[first:stop].encode("ascii", errors="replace"))
     letters_read = np.frombuffer(b"".join(parts), dtype=np.uint8)
     return Msa(tokens=_CODES[letters_read].reshape(len(parts), stop - first))
+
+
+def try_read_msa(path: Path, target: Target) -> Msa | None:
+    """The alignment, None where it cannot be read: a target is better off without it than lost."""
+    try:
+        return read_msa(path, target)
+    except (InputError, OSError):
+        return None
+
+
+def _fit_row(letters: str, length: int) -> str:
+    """A row without its insertions; as it stands where that has the query's length: dots are gaps, case is nothing."""
+    row = letters.translate(_DROP_INSERTIONS)
+    return letters if len(row) != length == len(letters) else row
 
 
 def _check_query(path: str | Path, query: str, target: Target) -> None:
@@ -101,7 +118,7 @@ def _check_query(path: str | Path, query: str, target: Target) -> None:
 
 
 def iter_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
-    """(header, letters) of each record, read as far as it is asked for.
+    """(header, letters) of each record, read as far as it is asked for; lines with # before the first are passed over.
 
     Raises:
         InputError: no such file, empty, a damaged .gz, or no FASTA.
@@ -109,9 +126,9 @@ def iter_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
     header, letters, number = "", list[str](), 0
     with open_binary(path) as handle:
         try:
-            for line in handle:
+            for line in itertools.chain.from_iterable(part.replace(b"\r\n", b"\n").split(b"\r") for part in handle):
                 text = line.decode("utf-8-sig" if not number else "utf-8", errors="replace").strip()
-                if not text:
+                if not text or (not number and text.startswith("#") and not text.startswith("# STOCKHOLM")):
                     continue
                 number += 1
                 if number == 1 and not text.startswith(">"):
@@ -122,7 +139,7 @@ def iter_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
                 if number > 1:
                     yield header, "".join(letters)
                 header, letters = text[1:].strip(), []
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: cannot be unpacked ({error})") from error
     if not number:
         raise InputError(f"{path}: the file is empty, expected a FASTA alignment")
@@ -208,8 +225,10 @@ class ProfileCache:
     def compute(self, targets: Sequence[Target], jobs: int = 1) -> Mapping[str, npt.NDArray[np.float32]]:
         """Profiles (L, 6) of the targets that have an alignment, computed in `jobs` processes where not yet on disk.
 
+        An alignment that cannot be read, or is not the target's, gives none, and a warning names it.
+
         Raises:
-            InputError: an alignment is malformed or is not the target's.
+            InputError: the cache cannot be written to.
         """
         jobs_by_id = {
             target.target_id: _ProfileJob(path=path, target=target)
@@ -221,22 +240,25 @@ class ProfileCache:
         todo.sort(key=lambda item: -item[0].path.stat().st_size)
         compute_all(_compute_profile, todo, jobs, "MSA profiles")
         profiles = {}
-        for target_id, path in paths.items():
-            stored = load_arrays(path, ["profile"])
-            if stored is None:
-                _compute_profile(jobs_by_id[target_id], path)
-                stored = load_arrays(path, ["profile"]) or {}
-            profiles[target_id] = stored["profile"]
+        for target_id, job in jobs_by_id.items():
+            profile = self._load(job)
+            if profile is None:
+                fault = load_arrays(paths[target_id], ["fault"]) or {"fault": np.array(str(job.path))}
+                logger.warning("an alignment is left out: %s", fault["fault"])
+            else:
+                profiles[target_id] = profile
         return profiles
 
-    def get(self, target: Target, path: Path) -> npt.NDArray[np.float32]:
-        """The profile (L, 6) of one target's alignment, computed where it is not yet on disk."""
-        job = _ProfileJob(path=path, target=target)
-        stored = load_arrays(self._locate(job), ["profile"])
-        if stored is None:
-            _compute_profile(job, self._locate(job))
-            stored = load_arrays(self._locate(job), ["profile"]) or {}
-        return stored["profile"]
+    def get(self, target: Target, path: Path) -> npt.NDArray[np.float32] | None:
+        """The profile (L, 6) of one target's alignment, computed where it is not yet on disk; None if unreadable."""
+        return self._load(_ProfileJob(path=path, target=target))
+
+    def _load(self, job: _ProfileJob) -> npt.NDArray[np.float32] | None:
+        """A stored profile, made again where the file is absent or damaged; None of an unreadable alignment."""
+        path = self._locate(job)
+        if load_arrays(path, ["profile"]) is None and load_arrays(path, ["fault"]) is None:
+            _compute_profile(job, path)
+        return (load_arrays(path, ["profile"]) or {}).get("profile")
 
     def _locate(self, job: _ProfileJob) -> Path:
         stat = job.path.stat()
@@ -245,4 +267,8 @@ class ProfileCache:
 
 
 def _compute_profile(job: _ProfileJob, path: Path) -> None:
-    save_arrays(path, {"profile": build_profile(read_msa(job.path, job.target))})
+    try:
+        arrays: dict[str, npt.NDArray[Any]] = {"profile": build_profile(read_msa(job.path, job.target))}
+    except (InputError, OSError) as error:
+        arrays = {"fault": np.array(str(error))}
+    save_arrays(path, arrays)

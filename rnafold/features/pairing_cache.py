@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rnafold.errors import InputError
 from rnafold.features.build import crop_partners
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
-from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.msa import find_msa, try_read_msa
 from rnafold.features.pair_choice import choose_partners, vary_partners
 from rnafold.features.secondary import (
     MAX_SPAN,
@@ -95,8 +95,8 @@ class PairingCache:
         """Pairings of the targets, folded in `jobs` processes (longest first) where not yet on disk.
 
         Raises:
-            InputError: a target of more than 20,000 residues (for which there is `window`), a malformed alignment, or a
-                folder that cannot be written to.
+            InputError: a target of more than 20,000 residues (for which there is `window`), or a folder that cannot be
+                written to.
         """
         work = {
             target.target_id: _PairingJob(
@@ -199,7 +199,7 @@ class PairingCache:
 
 
 def _compute_pairing(job: _PairingJob, path: Path) -> None:
-    msa = read_msa(job.msa_path, job.target) if job.msa_path else None
+    msa = try_read_msa(job.msa_path, job.target) if job.msa_path else None
     pairing = predict_pairing(job.target.sequence, job.target.chains, job.num_samples, job.seed, msa)
     left, right = np.nonzero(np.triu(pairing.probabilities))
     save_arrays(

@@ -51,9 +51,9 @@ class FeatureSource:
         self.profiles.update(profiles.compute(missing, jobs=self.config.jobs))
 
     def alignment(self, target: Target) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]:
-        """Profile (L, 6) and covariation (L, L) of a prepared target's alignment, None for both without one."""
+        """Profile (L, 6) and covariation (L, L) of a prepared target's alignment, None for both if it has none."""
         path = find_msa(self.msa_folders, target.target_id)
-        if path is None:
+        if path is None or target.target_id not in self.profiles:
             return None, None
         return self.profiles[target.target_id], covariation(read_msa(path, target))
 
@@ -61,10 +61,11 @@ class FeatureSource:
         """Features of residues first <= i < stop of a training chain; what is not on disk is computed first."""
         pairs = self.pairing_cache.window(target, first, stop)
         path = find_msa(self.msa_folders, target.target_id)
-        if path is None:
+        profile = None if path is None else ProfileCache(self.config.cache, self.msa_folders).get(target, path)
+        if path is None or profile is None:
             return WindowFeatures(pairs=pairs, profile=None, covariation=None)
-        profile = ProfileCache(self.config.cache, self.msa_folders).get(target, path)[first:stop]
-        return WindowFeatures(pairs=pairs, profile=profile, covariation=self._covariation(path, target, first, stop))
+        scores = self._covariation(path, target, first, stop)
+        return WindowFeatures(pairs=pairs, profile=profile[first:stop], covariation=scores)
 
     def _covariation(self, path: Path, target: Target, first: int, stop: int) -> npt.NDArray[np.float32]:
         """(W, W) covariation of the window's columns; the latest are kept in memory."""

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.features.msa import ProfileCache, build_profile, covariation, find_msa, read_msa, weigh_rows
+from rnafold.features.source import FeatureSource
 from rnafold.structure import Msa, Target, whole_chain
 
 
@@ -104,3 +106,52 @@ def test_profiles_are_kept_on_disk_and_made_again_when_damaged(tmp_path: Path) -
     assert stored.stat().st_mtime_ns == before
     stored.write_bytes(b"damaged")
     assert np.array_equal(cache.compute([target("ACGU")])["T"], first["T"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#A3M#\n# made today\n>q\nACGU\n>r\nAC-A\n",
+        ">q\nACGU\n>r\nac-a\n",
+        ">q\nACGU\n>r\nAC.A\n",
+        ">q\nACGU\n>r\nac.a\n",
+        ">q\r\nACGU\r\n>r\r\nAC-A\r\n",
+        ">q\rACGU\r>r\rAC-A\r",
+        "\n>q\nAC\nGU\n\n>r\nAC\n-A\n",
+        ">q\nacgt\n>r\nACgg-A\n",
+    ],
+    ids=["comments", "lower case", "dots", "both", "CR LF", "CR", "blank lines", "insertions"],
+)
+def test_alignments_read_alike_whatever_program_wrote_them(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "T.MSA.fasta"
+    path.write_bytes(text.encode())
+    assert read_msa(path, target("ACGU")).tokens.tolist() == [[0, 1, 2, 3], [0, 1, 5, 0]]
+
+
+@pytest.mark.parametrize("text", ["", "# STOCKHOLM 1.0\nq ACGU\n//\n", ">q\nACGU\n>r\nAC", ">q\nGGGG\n", "\x00\x01"])
+def test_features_leave_an_unreadable_alignment_out_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    whole = target("ACGUACGUACGU")
+    (tmp_path / "T.MSA.fasta").write_text(text)
+    features = FeatureSource(DataConfig(cache=str(tmp_path / "cache"), jobs=1), [tmp_path])
+    plain = FeatureSource(DataConfig(cache=str(tmp_path / "other"), jobs=1))
+    for source in (features, plain):
+        source.prepare([whole])
+    assert caplog.text.count("an alignment is left out") == 1 and "T.MSA.fasta" in caplog.text
+    assert features.alignment(whole) == (None, None)
+    np.testing.assert_array_equal(features.pairings["T"].probabilities, plain.pairings["T"].probabilities)
+    # as training reads a crop, and once more from the cache
+    for _ in range(2):
+        window = features.window(whole, 2, 9)
+        assert window.profile is None and window.covariation is None
+        assert window.pairs.pairing.probabilities.shape == (7, 7)
+
+
+@pytest.mark.parametrize("name", ["../T", "a/T", "..", "/T", "a\\T"])
+def test_an_id_never_leads_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "msa" / "a").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "msa", tmp_path / "msa" / "a"):
+        (place / "T.MSA.fasta").write_text(">q\nA\n")
+    assert find_msa([tmp_path / "msa"], name) is None
+    assert find_msa([tmp_path / "msa"], "T") is not None

@@ -200,7 +200,7 @@ def test_a_cache_that_cannot_be_used_costs_itself(
         from rnafold.features import cache as module
 
         monkeypatch.setattr(module, "save_arrays", lambda *_: boom())
-        monkeypatch.setattr("rnafold.features.secondary.save_arrays", lambda *_: boom())
+        monkeypatch.setattr("rnafold.features.pairing_cache.save_arrays", lambda *_: boom())
     losses = StepLosses()
     features = TolerantFeatures(DataConfig(cache=str(folder), jobs=1), (), losses)
     features.prepare([entry.target for entry in entries])
