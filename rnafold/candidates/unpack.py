@@ -2,11 +2,6 @@
 
 import gzip
 from pathlib import Path
-from typing import Final
-
-# More text than this is no model of an RNA: an archive, or a trajectory.
-MOST_BYTES: Final = 1 << 30
-
 
 def read_packed(path: Path) -> str:
     """The text of a file, unpacked; bytes that are no UTF-8 are replaced.
@@ -30,8 +25,11 @@ def _unpack_zstandard(data: bytes) -> bytes:
         import zstandard
     except ImportError:
         raise ValueError("packed with zstandard, which is not installed (pip install zstandard)") from None
+    unpacker = zstandard.ZstdDecompressor().decompressobj()
     try:
-        with zstandard.ZstdDecompressor().stream_reader(data) as reader:
-            return reader.read(MOST_BYTES)
+        unpacked = unpacker.decompress(data)
     except zstandard.ZstdError as error:
         raise ValueError(f"cannot be unpacked ({error})") from error
+    if not unpacker.eof:
+        raise ValueError("cannot be unpacked (cut off)")
+    return bytes(unpacked)
