@@ -31,7 +31,6 @@ from rnafold.candidates.fitting import (
     build_example,
     draw_scenarios,
     fit_parameters,
-    measure_correlation,
 )
 from rnafold.candidates.jury import CandidatesJury, JuryParameters, name_source
 from rnafold.candidates.likeness import measure_pairwise, measure_source_likeness
@@ -47,6 +46,7 @@ from rnafold.prediction.pick import choose_across
 from rnafold.prediction.slots import SlotsConfig, load_slots
 from rnafold.prediction.solver import CandidateSolver
 from rnafold.scoring import score_target
+from rnafold.scoring.choice import rank_correlation
 from rnafold.structure import ORIGINS, Candidate, Entry, Origin, Pairing
 from rnafold.templates.reading import load_sources
 
@@ -296,8 +296,8 @@ def compare_rules(cases: Sequence[Case], juries: Mapping[str, JuryParameters], s
                 rows.setdefault(name, []).append(value)
             rated, _ = CandidatesJury(parameters=jury).rate(pool.target, pool.candidates, pool.pairing, pool.likeness)
             others, _ = measure_source_likeness(pool.likeness, pool.sources)
-            ranks["jury"].append(measure_correlation(np.array([c.confidence for c in rated]), pool.tm))
-            ranks["naive"].append(measure_correlation(np.nan_to_num(others), pool.tm))
+            ranks["jury"].append(rank_correlation(np.array([c.confidence for c in rated]), pool.tm) or 0.0)
+            ranks["naive"].append(rank_correlation(np.nan_to_num(others), pool.tm) or 0.0)
         report(title, {name: np.array(values) for name, values in rows.items()}, "ours alone")
         difference = np.array(rows["all, jury"]) - np.array(rows["all, naive, one a source"])
         error = difference.std(ddof=1) / np.sqrt(len(difference))

@@ -142,17 +142,3 @@ def fit_parameters(
         kinship=KINSHIP,
         centres=dict(centres or {}),
     )
-
-
-def measure_correlation(expected: FloatArray, reached: FloatArray) -> float:
-    """Spearman's rank correlation of two series, ties given their mean rank; 0 where one does not vary."""
-    one, two = _rank(expected), _rank(reached)
-    if min(one.std(), two.std()) < 1e-9:
-        return 0.0
-    return float(np.corrcoef(one, two)[0, 1])
-
-
-def _rank(values: FloatArray) -> FloatArray:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return np.asarray((last - (counts - 1) / 2.0)[inverse.reshape(-1)], dtype=np.float64)

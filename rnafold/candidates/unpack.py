@@ -3,6 +3,7 @@
 import gzip
 from pathlib import Path
 
+
 def read_packed(path: Path) -> str:
     """The text of a file, unpacked; bytes that are no UTF-8 are replaced.
 

@@ -60,6 +60,7 @@ def _score(arguments: argparse.Namespace) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from rnafold.scoring import scorecard
+    from rnafold.scoring.choice import build_choices_json, format_choices, measure_choices
     from rnafold.scoring.files import score_submission
     from rnafold.submission import find_records, records_path
 
@@ -73,10 +74,14 @@ def _score(arguments: argparse.Namespace) -> int:
     if arguments.versus is None:
         if why and records_path(arguments.submission).is_file():
             logging.warning("left out: %s", why)
+        choices = measure_choices(arguments.submission, arguments.labels, records)
         if arguments.json:
-            print(json.dumps(scorecard.build_json(scores, arguments.metric, records=records)))
+            table = scorecard.build_json(scores, arguments.metric, records=records)
+            print(json.dumps(table | ({"choice": build_choices_json(choices)} if choices else {})))
         else:
             print(scorecard.format_table(scores, arguments.metric, records=records))
+            if choices:
+                print(format_choices(choices))
         return ExitCode.DONE
     others = score_submission(arguments.versus, arguments.labels, **options)
     comparison = scorecard.compare(scores, others)

@@ -11,11 +11,13 @@ from plotly.offline import get_plotlyjs
 from rnafold.files.atomic import write_text
 from rnafold.files.run_folder import RunFolder, read_run
 from rnafold.report import sections
+from rnafold.report.choice import write_choices
 from rnafold.report.curves import PREDICTION_COLORS, Figure
 from rnafold.report.reliability import write_reliability
 from rnafold.report.script import SCRIPT
 from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality
 from rnafold.report.style import STYLE
+from rnafold.scoring.choice import measure_choices
 from rnafold.scoring.tm import Mode
 from rnafold.submission import find_records
 
@@ -59,7 +61,8 @@ def write_report(
     if results:
         part, drawn = sections.write_targets(results, qualities, [view["id"] for view in views])
         trust, compared = write_reliability([result.score for result in results], expected, why)
-        body += [part, sections.write_viewer(views), trust]
+        choices = [] if submission is None or labels is None else measure_choices(submission, labels, expected)
+        body += [part, sections.write_viewer(views), trust, write_choices(choices, expected)]
         figures += [*drawn, *compared]
     for part, drawn in (sections.write_learning(record), sections.write_machine(record)):
         body.append(part)

@@ -9,7 +9,7 @@ import pytest
 
 from rnafold.candidates.calibration import Calibration, calibrate
 from rnafold.candidates.confidence import OwnConfidence
-from rnafold.candidates.fitting import Pool, build_example, draw_scenarios, fit_parameters, measure_correlation
+from rnafold.candidates.fitting import Pool, build_example, draw_scenarios, fit_parameters
 from rnafold.candidates.jury import FEATURES, NAIVE, CandidatesJury, load_parameters, measure_features
 from rnafold.candidates.likeness import join_sources, measure_pairwise, measure_source_likeness, thin_chains
 from rnafold.candidates.sources import OutsideModel, Source
@@ -233,9 +233,3 @@ def test_a_group_left_out_leaves_no_trace() -> None:
     first, second = ([build_example(p, 1.0) for p in [*pools[:3], last]] for last in (pools[3], odd))
     assert fit_parameters(first, "group 3") == fit_parameters(second, "group 3")
     assert fit_parameters(first) != fit_parameters(second)
-
-
-def test_rank_correlation_takes_ties_and_constants() -> None:
-    assert measure_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 90.0])) == pytest.approx(1.0)
-    assert measure_correlation(np.array([1.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])) == pytest.approx(0.8660, abs=1e-4)
-    assert measure_correlation(np.ones(3), np.array([1.0, 2.0, 3.0])) == 0.0
