@@ -31,7 +31,7 @@ from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features
-from rnafold.templates.search import ProfileAligner, build_profile, search_chain
+from rnafold.templates.search import ProfileAligner, build_profile_scores, search_chain
 from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 
 FloatArray = npt.NDArray[np.float64]
@@ -74,7 +74,7 @@ def predict_publicly(target: Target, sources: Sources, gate: Gate | None) -> lis
     """The public template method: global alignment, score / (2 min length), lengths within 30 %, five best, lines."""
     library = sources.library
     tokens = rna.encode_sequence(target.sequence)
-    aligner = ProfileAligner(build_profile(tokens, np.zeros((len(tokens), 3)), 0.0), PUBLIC)
+    aligner = ProfileAligner(build_profile_scores(tokens, np.zeros((len(tokens), 3)), 0.0), PUBLIC)
     lengths = library.chain_length
     near = np.abs(lengths - len(tokens)) <= 0.3 * np.maximum(lengths, len(tokens))
     chains = np.flatnonzero(library.allowed(gate) & near)

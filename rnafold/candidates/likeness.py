@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 
 from rnafold.scoring import map_copies
-from rnafold.scoring.tm import Pair, superpose_pairs
+from rnafold.scoring.tm import Correspondence, superpose_pairs
 from rnafold.structure import Chain, FloatArray, IntArray, structure_from_points
 
 # A longer candidate is thinned to about so many residues, with d0 and the sum still those of all.
@@ -44,7 +44,7 @@ def measure_pairwise(candidates: Sequence[FloatArray], chains: Sequence[Chain] =
     share = length / len(rows)
     for start in range(0, len(places), _BATCH_PAIRS):
         batch = places[start : start + _BATCH_PAIRS]
-        pairs = [Pair(mobile=points[i], reference=points[j], num_resolved=length) for i, j in batch]
+        pairs = [Correspondence(mobile=points[i], reference=points[j], num_resolved=length) for i, j in batch]
         for (i, j), found in zip(batch, superpose_pairs(pairs, "fast")):
             likeness[i, j] = likeness[j, i] = min(1.0, found.tm * share)
     return likeness

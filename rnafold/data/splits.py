@@ -141,7 +141,7 @@ def report_leaks(
         members.setdefault(entry.target.sequence, []).append(entry)
     relatives = find_relatives([entry.target.sequence for entry in validation], sequences, identity, cache)
     leaks = [
-        _judge(entry, other, share)
+        _describe_leak(entry, other, share)
         for entry, found in zip(validation, relatives, strict=True)
         for number, share in found
         for other in members[sequences[number]]
@@ -149,7 +149,7 @@ def report_leaks(
     return sorted(leaks, key=lambda leak: (leak.allowed, -leak.identity, leak.validation_id, leak.train_id))
 
 
-def _judge(validation: Entry, train: Entry, identity: float) -> Leak:
+def _describe_leak(validation: Entry, train: Entry, identity: float) -> Leak:
     ours, theirs = validation.target.cutoff, train.target.cutoff
     older = ours is not None and theirs is not None and theirs < ours
     same = validation.target.sequence == train.target.sequence

@@ -21,8 +21,8 @@ DISTANCE_STEP, SHIFT_STEP, LEAST_SCALE = 2.0, 1.0, 0.5
 # keeps every step stable: the largest eigenvalue of a weighted graph Laplacian, normalised by its diagonal, is 2.
 WARM_STEPS = 16
 RELAXATION_RATE = 0.9
-# Settling: rounds, and the neighbours that are looked at for clashes; step and margin are the assembly's.
-SETTLE_ROUNDS, SETTLE_NEIGHBOURS = 12, 6
+# Repair: rounds, and the neighbours that are looked at for clashes; step and margin are the assembly's.
+REPAIR_ROUNDS, REPAIR_NEIGHBOURS = 12, 6
 
 
 class Relaxation(nn.Module):
@@ -78,7 +78,7 @@ def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
     return move
 
 
-def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
+def repair_geometry(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
     """Coordinates (B, L, 3) with bonds and clashes that are out of range moved back into it, the others left alone.
 
     Each round moves the two ends of a broken bond, and two residues that clash, by half of what is wanting each, at
@@ -95,7 +95,7 @@ def settle(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:
     with torch.autocast(coords.device.type, enabled=False):
         index, is_contact = find_contacts(coords, same_chain_step, mask)
         rows = torch.arange(len(coords), device=coords.device)[:, None, None]
-        for _ in range(SETTLE_ROUNDS):
+        for _ in range(REPAIR_ROUNDS):
             step = coords[:, 1:] - coords[:, :-1]
             size = (step * step).sum(-1, keepdim=True).add(1e-6).sqrt()
             wanting = (size - size.clamp(low, high)) * same_chain_step[..., None]
@@ -119,5 +119,5 @@ def find_contacts(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> tupl
     distance = distance + torch.diag_embed(distance.new_full((size,), 1e6))
     bonded = torch.diag_embed(same_chain_step.to(distance.dtype) * 1e6, offset=1)
     distance = distance + bonded + bonded.transpose(1, 2)
-    nearest = distance.topk(min(SETTLE_NEIGHBOURS, size), largest=False)
+    nearest = distance.topk(min(REPAIR_NEIGHBOURS, size), largest=False)
     return nearest.indices, nearest.values < 1e5

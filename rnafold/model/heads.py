@@ -1,4 +1,4 @@
-"""Heads on the pair track: the distogram, pair logits, and the judge that expects the TM-scores of start and result.
+"""Heads on the pair track: distogram, pair logits, and the confidence head: the expected TM-scores of start and result.
 
 Shapes: B batch, L residues, C pair channels, D width, K bins. Coordinates in Å.
 """
@@ -50,7 +50,7 @@ class PairHeads(nn.Module):
         return self.distogram(x).float(), self.pairs(x)[..., 0].float()
 
 
-class Judge(nn.Module):
+class ConfidenceHead(nn.Module):
     """Expected TM-scores of the start and of the refined coordinates.
 
     Each is asked how well its distances agree with the distogram, by the kernel of the TM-score itself, and how many of

@@ -20,7 +20,7 @@ def rotary_angles(position: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     return angle.cos(), angle.sin()
 
 
-def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def apply_rotary(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Rotates the two halves of the last axis of x (B, H, L, c) by the angles."""
     first, second = x.chunk(2, dim=-1)
     cosine, sine = cosine.to(x.dtype), sine.to(x.dtype)
@@ -48,7 +48,7 @@ class Attention(nn.Module):
         """x (B, L, D), rotary angles, a boolean mask True = seen or biases, broadcast to (B, H, L, L) -> (B, L, D)."""
         batch, length, width = x.shape
         q, k, v = self.project_in(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = rotate(q, *rotary), rotate(k, *rotary)
+        q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
         if mask.dtype != torch.bool:
             mask = mask.to(q.dtype)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         return result
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Pre-norm transformer layer: attention and a GELU feed-forward, each with residual dropout."""
 
     def __init__(self, width: int, heads: int, feed_forward: int, dropout: float) -> None:

@@ -68,7 +68,7 @@ def length(difference: Tensor) -> Tensor:
     return result
 
 
-def superpose(mobile: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+def superpose_onto(mobile: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
     """`mobile` (B, L, 3) moved onto `reference` by the best proper rotation for weights (B, L).
 
     The rotation is a constant for the gradient: at the optimum its derivative does not contribute.
@@ -91,7 +91,7 @@ def superposed_distances(coords: Tensor, batch: Batch) -> tuple[Tensor, Tensor, 
     TM-score (B,) reached: a little below the metric's, whose search tries more fragments."""
     reference, mask = batch.coords[:, :, 0], batch.coord_mask[:, :, 0]
     weights, tm = search_superposition(coords.detach(), reference, mask)
-    distance = length(superpose(coords, reference, weights) - reference)
+    distance = length(superpose_onto(coords, reference, weights) - reference)
     return distance, mask, tm
 
 
@@ -114,9 +114,9 @@ def search_superposition(coords: Tensor, reference: Tensor, mask: Tensor) -> tup
     moving, fixed = (x[:, None].expand(-1, shape[1], -1, -1).flatten(0, 1) for x in (coords, reference))
     real, wide_scale = (x[:, None].expand(-1, shape[1], -1).flatten(0, 1) for x in (mask, scale))
     for wide in WIDTHS:
-        distance = length(superpose(moving, fixed, weights) - fixed)
+        distance = length(superpose_onto(moving, fixed, weights) - fixed)
         weights = real / (1.0 + (distance / (wide * wide_scale)) ** 2) ** 2
-    distance = length(superpose(moving, fixed, weights) - fixed)
+    distance = length(superpose_onto(moving, fixed, weights) - fixed)
     tm = average(1.0 / (1.0 + (distance / wide_scale) ** 2), real).view(shape)
     best = tm.argmax(1)
     chosen = weights.view(*shape, -1).gather(1, best[:, None, None].expand(-1, 1, weights.shape[-1]))[:, 0]
@@ -283,7 +283,7 @@ def measure_pairs(logits: Tensor, batch: Batch, mask: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_lddt(coords: Tensor, batch: Batch) -> Tensor:
+def measure_residue_lddt(coords: Tensor, batch: Batch) -> Tensor:
     """lDDT (B, L) of each residue against the reference: pairs within 15 Å, thresholds 0.5, 1, 2 and 4 Å.
 
     Source: Mariani et al., Bioinformatics 29, 2722 (2013), on C1' atoms. Computed in chunks of rows.
@@ -333,7 +333,7 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
             terms["distogram"] = distogram_loss(output.distogram, whole, resolved)
             terms["pairs"] = measure_pairs(output.pairs, batch, mask)
         if output.lddt is not None:
-            terms["confidence"] = average((output.lddt - measure_lddt(coords, batch)) ** 2, mask)
+            terms["confidence"] = average((output.lddt - measure_residue_lddt(coords, batch)) ** 2, mask)
         if output.expected_tm is not None:
             terms["expected_tm"] = (output.expected_tm - tm) ** 2
         if output.start_tm is not None and "expected_tm" in terms:

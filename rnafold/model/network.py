@@ -15,9 +15,9 @@ from rnafold.config.settings import ModelConfig
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers, pair_track
-from rnafold.model.coordinates import Relaxation, settle
+from rnafold.model.coordinates import Relaxation, repair_geometry
 from rnafold.model.encoder import Embeddings, MountedEncoder
-from rnafold.model.heads import Judge, PairHeads, measure_agreement
+from rnafold.model.heads import ConfidenceHead, PairHeads, measure_agreement
 from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
 
@@ -60,7 +60,7 @@ class PlainNetwork(nn.Module):
         self.chains = nn.Embedding(NUM_CHAIN_ROWS, width)
         self.norm_in = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(
-            layers.Block(width, config.attention_heads, config.feed_forward, config.dropout)
+            layers.TransformerBlock(width, config.attention_heads, config.feed_forward, config.dropout)
             for _ in range(config.layers)
         )
         self.norm_out = nn.LayerNorm(width)
@@ -107,7 +107,7 @@ class PairNetwork(nn.Module):
         self.norm_bias = nn.LayerNorm(channels)
         self.bias = nn.ModuleList(nn.Linear(channels, config.attention_heads, bias=False) for _ in range(config.layers))
         self.blocks = nn.ModuleList(
-            layers.Block(width, config.attention_heads, config.feed_forward, config.dropout)
+            layers.TransformerBlock(width, config.attention_heads, config.feed_forward, config.dropout)
             for _ in range(config.layers)
         )
         self.updates = nn.ModuleList(
@@ -120,7 +120,7 @@ class PairNetwork(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.lddt = nn.Linear(width, 1)
         self.pair_heads = PairHeads(channels)
-        self.judge = Judge(width)
+        self.judge = ConfidenceHead(width)  # under this name it stands in weights and checkpoints
         self.max_recycles = config.max_recycles
         self.use_checkpointing = False
         self.is_recycling = False  # for whoever watches a pass, such as the planner
@@ -142,7 +142,7 @@ class PairNetwork(nn.Module):
             for _ in range(recycles):
                 coords = self.refine(batch, coords, projected, consensus, encoded)[2]
         self.is_recycling = False
-        return self.judge_result(batch, start, *self.refine(batch, coords, projected, consensus, encoded))
+        return self.apply_heads(batch, start, *self.refine(batch, coords, projected, consensus, encoded))
 
     def refine(
         self,
@@ -173,14 +173,14 @@ class PairNetwork(nn.Module):
             for block, mask in zip(self.blocks[first:stop], biases):
                 single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
         moved = self.relaxation(single, pair, coords, batch.mask)
-        return single, pair, settle(moved, batch.same_chain_step, batch.mask)
+        return single, pair, repair_geometry(moved, batch.same_chain_step, batch.mask)
 
     def _bias_projection(self, stage: int) -> pair_track.BiasProjection:
         """What reads the attention biases of a stage's layers off the pair track."""
         first, stop = self.stages[stage]
         return pair_track.BiasProjection(self.norm_bias, self.bias[first:stop])
 
-    def judge_result(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
+    def apply_heads(self, batch: Batch, start: Tensor, single: Tensor, pair: Tensor, coords: Tensor) -> Output:
         """The heads on the last pass; `start` (B, L, 3) is what the first pass began with."""
         out = self.norm_out(single)
         lddt = torch.sigmoid(self.lddt(out)[..., 0].float())

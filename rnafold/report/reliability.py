@@ -8,7 +8,7 @@ import numpy as np
 
 from rnafold.report.curves import BLUE, GREEN, ORANGE, PURPLE, SOFT, Figure
 from rnafold.report.sections import Section, write_grid, write_section
-from rnafold.scoring.reliability import Pair, Reliability, measure_reliability, pair_scores
+from rnafold.scoring.reliability import Reliability, ScoredPrediction, measure_reliability, pair_scores
 from rnafold.structure import Score
 from rnafold.submission import PredictionRecord
 
@@ -54,7 +54,7 @@ def _describe(reliability: Reliability) -> str:
     return f"Expected TM-scores are {reliability.mean_absolute_error:.3f} off on average{r} over {number}"
 
 
-def _choose_top(pairs: Sequence[Pair], reliability: Reliability) -> float:
+def _choose_top(pairs: Sequence[ScoredPrediction], reliability: Reliability) -> float:
     """End of both axes: the next tenth above all values, so that low scores are not drawn into a corner."""
     highest = max(max(pair.expected, pair.achieved) for pair in pairs)
     highest = max(highest, *(entry.achieved + (entry.standard_error or 0.0) for entry in reliability.bins))
@@ -79,7 +79,7 @@ def _draw_diagonal(top: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _draw_pairs(pairs: Sequence[Pair], top: float) -> Figure:
+def _draw_pairs(pairs: Sequence[ScoredPrediction], top: float) -> Figure:
     """Every prediction as a dot, coloured by origin."""
     data = [_draw_diagonal(top)]
     for origin in _order_origins(pairs):
@@ -127,20 +127,20 @@ def _draw_bins(reliability: Reliability, top: float) -> Figure:
     return Figure(name="reliability-bins", title="Reliability", note=note, data=data, layout=layout, height=_HEIGHT)
 
 
-def _order_origins(pairs: Sequence[Pair]) -> list[str]:
+def _order_origins(pairs: Sequence[ScoredPrediction]) -> list[str]:
     """The origins that occur, the most frequent first."""
     origins = [pair.origin for pair in pairs]
     return sorted(set(origins), key=lambda origin: (-origins.count(origin), origin))
 
 
-def _write_keys(pairs: Sequence[Pair]) -> str:
+def _write_keys(pairs: Sequence[ScoredPrediction]) -> str:
     return " ".join(
         f'<span class="key {_COLORS.get(origin, _OTHER)[1]}">{escape(origin)}</span>'
         for origin in _order_origins(pairs)
     )
 
 
-def _write_table(pairs: Sequence[Pair], total: Reliability) -> str:
+def _write_table(pairs: Sequence[ScoredPrediction], total: Reliability) -> str:
     """A row an origin and, where there are several, one for all."""
     rows = []
     for origin in _order_origins(pairs):
@@ -157,7 +157,7 @@ def _write_table(pairs: Sequence[Pair], total: Reliability) -> str:
     )
 
 
-def _write_row(name: str, pairs: Sequence[Pair], found: Reliability) -> str:
+def _write_row(name: str, pairs: Sequence[ScoredPrediction], found: Reliability) -> str:
     expected = float(np.mean([pair.expected for pair in pairs]))
     achieved = float(np.mean([pair.achieved for pair in pairs]))
     r = "–" if found.correlation is None else _signed(found.correlation, 2, plus="")

@@ -1,4 +1,4 @@
-"""The judge: TM-score as the competition computes it, and further measures of a prediction.
+"""The scorer: TM-score as the competition computes it, and further measures of a prediction.
 
 `score_target` and `score_all` are the official metrics of whole targets; `tm_score` is the bare (P, R) matrix of
 single chains.

@@ -17,7 +17,7 @@ _LEAST_SPREAD: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class ScoredPrediction:
     """Expected and achieved TM-score of one prediction that an expectation was recorded for."""
 
     target_id: str
@@ -61,7 +61,7 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-def pair_scores(scores: Sequence[Score], records: Mapping[str, Sequence[PredictionRecord]]) -> list[Pair]:
+def pair_scores(scores: Sequence[Score], records: Mapping[str, Sequence[PredictionRecord]]) -> list[ScoredPrediction]:
     """Expected beside achieved of every scored prediction with an expectation, in the order of the scores.
 
     Raises:
@@ -73,7 +73,7 @@ def pair_scores(scores: Sequence[Score], records: Mapping[str, Sequence[Predicti
         if len(rows) != len(score.tm):
             raise InputError(f"{score.target_id}: {len(score.tm)} predictions are scored, {len(rows)} recorded")
         pairs += [
-            Pair(
+            ScoredPrediction(
                 target_id=score.target_id,
                 prediction=row.prediction,
                 origin=row.origin,
@@ -86,7 +86,7 @@ def pair_scores(scores: Sequence[Score], records: Mapping[str, Sequence[Predicti
     return pairs
 
 
-def measure_reliability(pairs: Sequence[Pair]) -> Reliability | None:
+def measure_reliability(pairs: Sequence[ScoredPrediction]) -> Reliability | None:
     """The figures over all pairs; None without any."""
     if not pairs:
         return None

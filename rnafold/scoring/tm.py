@@ -50,7 +50,7 @@ _HASH_SEED: Final = 20260527
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Pair:
+class Correspondence:
     """Points (n, 3) of a prediction, those of a reference, and how many residues the whole reference has resolved."""
 
     mobile: FloatArray
@@ -114,16 +114,16 @@ def tm_score(predictions: FloatArray, references: Sequence[Structure], mode: Mod
     return scores
 
 
-def match_residues(points: FloatArray, reference: Structure) -> Pair | None:
+def match_residues(points: FloatArray, reference: Structure) -> Correspondence | None:
     """The residues resolved in both points (L, 3) and reference; None with two or fewer: nothing to superpose."""
     common = structure_from_points(points).residue_mask & reference.residue_mask
     if common.sum() < _SMALLEST_SET:
         return None
     resolved = int(reference.residue_mask.sum())
-    return Pair(mobile=points[common], reference=reference.coords[common, 0], num_resolved=resolved)
+    return Correspondence(mobile=points[common], reference=reference.coords[common, 0], num_resolved=resolved)
 
 
-def superpose_pairs(pairs: Sequence[Pair], mode: Mode = "exact") -> list[Superposition]:
+def superpose_pairs(pairs: Sequence[Correspondence], mode: Mode = "exact") -> list[Superposition]:
     """The best superposition of each pair, in the order given; pairs of like size are searched together.
 
     Raises:
@@ -157,7 +157,7 @@ def _iterate_batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 class _Search:
     """Pairs searched together, padded to one length, and the best superposition of each so far."""
 
-    def __init__(self, pairs: list[Pair]) -> None:
+    def __init__(self, pairs: list[Correspondence]) -> None:
         self.lengths = np.array([len(pair.mobile) for pair in pairs])
         count, size = len(pairs), int(self.lengths.max())
         self.num_resolved = np.array([pair.num_resolved for pair in pairs], dtype=np.float64)

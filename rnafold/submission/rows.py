@@ -205,7 +205,7 @@ class RawRows:
 
 
 def read_raw(path: str | Path) -> RawRows:
-    """Header and rows without judging them.
+    """Header and rows, unchecked.
 
     Raises:
         InputError: no such file, empty, or not text.

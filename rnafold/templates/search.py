@@ -36,7 +36,7 @@ def pairing_states(probabilities: npt.NDArray[np.float32]) -> FloatArray:
     return np.stack([np.clip(1.0 - opening - closing, 0.0, 1.0), opening, closing], axis=1)
 
 
-def build_profile(tokens: IntArray, states: FloatArray, structure: float) -> FloatArray:
+def build_profile_scores(tokens: IntArray, states: FloatArray, structure: float) -> FloatArray:
     """(L, 15) score of each query residue against each letter x state code."""
     letters = np.full((rna.NUM_TOKENS, rna.NUM_TOKENS), MISMATCH)
     np.fill_diagonal(letters, MATCH)
@@ -195,7 +195,7 @@ def _align_all(
 ) -> Iterator[Hit]:
     length = len(tokens)
     for number, setting in enumerate(settings):
-        aligner = ProfileAligner(build_profile(tokens, states, setting.structure), setting)
+        aligner = ProfileAligner(build_profile_scores(tokens, states, setting.structure), setting)
         encoded = [aligner.encode(index.codes[chain]) for chain in chains]
         scores = np.array([aligner.score(codes) for codes in encoded])
         for row in np.argsort(-scores, kind="stable")[:top]:

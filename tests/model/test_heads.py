@@ -1,4 +1,4 @@
-"""Heads on the pair track: what the judge measures, and what the other candidates say of a pair."""
+"""Heads on the pair track: what the confidence head measures, and what the other candidates say of a pair."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from rnafold.features.batch import collate
 from rnafold.features.build import choose_others
 from rnafold.model import layers, pair_track
-from rnafold.model.heads import DISTOGRAM_BINS, Judge, distogram_bins, measure_agreement, tm_scale
+from rnafold.model.heads import DISTOGRAM_BINS, ConfidenceHead, distogram_bins, measure_agreement, tm_scale
 from tests.pieces.duplexes import make_duplex
 
 
@@ -51,12 +51,12 @@ def test_padding_does_not_enter_the_agreement() -> None:
     assert torch.allclose(alone, company, atol=1e-5)
 
 
-def test_a_fresh_judge_repeats_the_confidence_that_the_start_came_with() -> None:
+def test_a_fresh_confidence_head_repeats_the_confidence_that_the_start_came_with() -> None:
     torch.manual_seed(0)
-    judge = Judge(8)
+    head = ConfidenceHead(8)
     mask = torch.ones(3, 10, dtype=torch.bool)
     confidence = torch.tensor([0.2, 0.7, 0.0])
-    expected = judge(torch.randn(3, 10, 8), torch.full((3, 10), 0.5), torch.rand(3, 2, 4), confidence, mask)
+    expected = head(torch.randn(3, 10, 8), torch.full((3, 10), 0.5), torch.rand(3, 2, 4), confidence, mask)
     assert torch.allclose(expected[:2], confidence[:2, None].expand(2, 2), atol=0.05)
     assert torch.allclose(expected[2], torch.tensor(0.5), atol=0.1), "0 means unknown, not hopeless"
 

@@ -18,8 +18,8 @@ from rnafold.model.losses import (
     measure_angle,
     measure_bond,
     measure_clash,
-    measure_lddt,
     measure_physics,
+    measure_residue_lddt,
     nearest_neighbours,
     penalty,
     term_weight,
@@ -199,8 +199,8 @@ def test_weights_ramp_linearly_and_then_stay() -> None:
 
 def test_lddt_is_one_for_the_reference_and_less_for_noise() -> None:
     batch = collate([make_duplex(80, noise=1.0)])
-    assert measure_lddt(batch.coords[:, :, 0], batch)[0, :160].min() == 1.0
-    assert measure_lddt(batch.start[:, :, 0], batch)[0, :160].mean() < 0.9
+    assert measure_residue_lddt(batch.coords[:, :, 0], batch)[0, :160].min() == 1.0
+    assert measure_residue_lddt(batch.start[:, :, 0], batch)[0, :160].mean() < 0.9
 
 
 def test_padding_does_not_change_a_deterministic_term() -> None:

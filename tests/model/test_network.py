@@ -7,7 +7,7 @@ from rnafold.config.settings import LossConfig, ModelConfig
 from rnafold.config.strict_yaml import build, load_named
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import crop_example
-from rnafold.model.coordinates import settle
+from rnafold.model.coordinates import repair_geometry
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network, count_parameters
 from tests.pieces.duplexes import make_duplex
@@ -150,11 +150,11 @@ def test_settling_mends_bonds_and_clashes_and_leaves_the_rest_alone() -> None:
     coords[0, :7, 0] = steps.cumsum(0)
     coords[0, 7] = coords[0, 3] + torch.tensor([0.0, 2.0, 0.0])
     same = torch.tensor([[True] * 6 + [False]])
-    settled = settle(coords, same, torch.ones(1, 8, dtype=torch.bool))
+    settled = repair_geometry(coords, same, torch.ones(1, 8, dtype=torch.bool))
     bonds = (settled[0, 1:7] - settled[0, :6]).norm(dim=-1)
     assert ((bonds > 4.7) & (bonds < 9.5)).all()
     assert (settled[0, 7] - settled[0, 3]).norm() > 3.5
-    sound = settle(settled, same, torch.ones(1, 8, dtype=torch.bool))
+    sound = repair_geometry(settled, same, torch.ones(1, 8, dtype=torch.bool))
     assert torch.allclose(sound, settled, atol=0.1), "what is in range stays"
 
 
@@ -164,5 +164,5 @@ def test_settling_ignores_padding() -> None:
     padded = torch.cat([coords, torch.zeros(1, 4, 3)], 1)
     mask = torch.arange(16)[None] < 12
     same = mask[:, 1:] & mask[:, :-1]
-    alone = settle(coords, same[:, :11], mask[:, :12])
-    assert torch.allclose(settle(padded, same, mask)[:, :12], alone, atol=1e-4)
+    alone = repair_geometry(coords, same[:, :11], mask[:, :12])
+    assert torch.allclose(repair_geometry(padded, same, mask)[:, :12], alone, atol=1e-4)

@@ -6,7 +6,7 @@ import pytest
 
 from rnafold.errors import InputError
 from rnafold.scoring.reliability import (
-    Pair,
+    ScoredPrediction,
     build_reliability_json,
     format_reliability,
     measure_reliability,
@@ -16,9 +16,9 @@ from rnafold.structure import Origin, Score
 from rnafold.submission import PredictionRecord
 
 
-def make_pairs(*values: tuple[float, float]) -> list[Pair]:
+def make_pairs(*values: tuple[float, float]) -> list[ScoredPrediction]:
     return [
-        Pair(target_id="T", prediction=k, origin="template", expected=expected, achieved=achieved)
+        ScoredPrediction(target_id="T", prediction=k, origin="template", expected=expected, achieved=achieved)
         for k, (expected, achieved) in enumerate(values, start=1)
     ]
 
@@ -57,7 +57,7 @@ def test_a_score_on_the_edge_belongs_to_the_bin_that_begins_there_and_1_to_the_l
     [make_pairs((0.1, 0.2), (0.3, 0.4)), make_pairs((0.3, 0.2), (0.3, 0.4), (0.3, 0.5))],
     ids=["two", "no spread"],
 )
-def test_without_enough_or_without_spread_there_is_no_r(pairs: list[Pair]) -> None:
+def test_without_enough_or_without_spread_there_is_no_r(pairs: list[ScoredPrediction]) -> None:
     found = measure_reliability(pairs)
     assert found is not None and found.correlation is None
     assert "no r," in format_reliability(found)
@@ -67,7 +67,7 @@ def test_without_enough_or_without_spread_there_is_no_r(pairs: list[Pair]) -> No
 def test_predictions_of_which_nothing_was_expected_are_left_out() -> None:
     score = Score(target_id="T", length=9, tm=(0.4, 0.2), reference=1)
     pairs = pair_scores([score], {"T": [make_record(1, 0.5, "network"), make_record(2, None, "fallback")]})
-    assert pairs == [Pair(target_id="T", prediction=1, origin="network", expected=0.5, achieved=0.4)]
+    assert pairs == [ScoredPrediction(target_id="T", prediction=1, origin="network", expected=0.5, achieved=0.4)]
     assert measure_reliability([]) is None and build_reliability_json(None) is None
 
 

@@ -1,4 +1,4 @@
-"""The TM-score judge: hand arithmetic, properties, copies, and the batched fit beneath."""
+"""The TM-score: hand arithmetic, properties, copies, and the batched fit beneath."""
 
 import tracemalloc
 from itertools import permutations

@@ -18,7 +18,7 @@ from rnafold.templates.search import (
     MINIMUM_COVERAGE,
     LibraryIndex,
     ProfileAligner,
-    build_profile,
+    build_profile_scores,
     find_with_mmseqs,
     pairing_states,
     prefilter,
@@ -68,7 +68,7 @@ def test_the_aligner_reaches_the_optimum_of_a_plain_dynamic_programme(rows: int,
 
 def test_scores_of_letters_and_states_by_hand() -> None:
     # G with probability 0.8 of opening a pair and 0.2 of being unpaired.
-    profile = build_profile(rna.encode_sequence("G"), np.array([[0.2, 0.8, 0.0]]), 1.0)
+    profile = build_profile_scores(rna.encode_sequence("G"), np.array([[0.2, 0.8, 0.0]]), 1.0)
     # Against an opening G, code 2*3+1: match 2 + 1.3*0.8 - 0.5*0.2 = 2.94.
     assert profile[0, 7] == pytest.approx(2.94)
     # Against an unpaired A, code 0: mismatch -1.5 + 0.2 - 0.5*0.8 = -1.7.
