@@ -8,6 +8,7 @@ later train chains).
 Source: the idea of consensus ranking is 3D-Jury's (Ginalski et al., Bioinformatics 19, 1015, 2003).
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -39,6 +40,10 @@ RATED_ORIGINS = ("template", "assembly")
 # Pairwise TM-scores only tell alike from different: a long target's residues are thinned to at most this many.
 LIKENESS_RESIDUES = 100
 _POWER_STEPS = 20
+# A target's candidates are compared for the jury and once more, with the network's beside them, for the choice of five:
+# what two models scored is remembered under the digests of their points, the oldest forgotten first.
+MOST_MEASURED = 2**15
+_MEASURED: dict[tuple[bytes, bytes], float] = {}
 
 # What a candidate rests on (shares of residues), and the mean, greatest and least misfit of its residues in loops.
 GROUND_NAMES = (
@@ -113,8 +118,15 @@ def measure_likeness(candidates: Sequence[FloatArray]) -> FloatArray:
     points = np.stack([candidate[:: -(-len(candidate) // LIKENESS_RESIDUES)] for candidate in candidates])
     if points.shape[1] < 3:
         return np.ones((count, count))
+    names = [hashlib.sha256(one.tobytes()).digest() for one in points]
     for row in range(1, count):
-        likeness[:row, row] = tm_score(points[:row], [structure_from_points(points[row])], "fast")[:, 0]
+        new = [k for k in range(row) if (names[k], names[row]) not in _MEASURED]
+        if new:
+            found = tm_score(points[new], [structure_from_points(points[row])], "fast")[:, 0]
+            _MEASURED.update(zip(((names[k], names[row]) for k in new), found.tolist()))
+        likeness[:row, row] = [_MEASURED[name, names[row]] for name in names[:row]]
+    while len(_MEASURED) > MOST_MEASURED:
+        _MEASURED.pop(next(iter(_MEASURED)))
     return np.asarray(np.maximum(likeness, likeness.T), dtype=np.float64)
 
 

@@ -1,6 +1,7 @@
 """The jury's features by hand, and its place in the choice of five; folding with favoured pairs."""
 
 import datetime
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +11,22 @@ from rnafold.assembly import assemble
 from rnafold.features import secondary
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.prediction.slots import pick_five
-from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, Chain, Grounds, Origin
+from rnafold.scoring import tm_score
+from rnafold.scoring.tm import Mode
+from rnafold.structure import (
+    CARRIED,
+    FILLED,
+    LINKER,
+    LOOP,
+    STEM,
+    Candidate,
+    Chain,
+    FloatArray,
+    Grounds,
+    Origin,
+    Structure,
+)
+from rnafold.templates import jury as jury_module
 from rnafold.templates.jury import (
     JURY_NAMES,
     NO_LOOP_MISFIT,
@@ -214,3 +230,25 @@ def test_a_bonus_makes_a_fold_take_the_pairs_it_is_given(vienna: bool, monkeypat
     assert [int(given[i]) for i, _ in wanted] == [8, 7, 6]
     # A pair given three times counts three times.
     np.testing.assert_array_equal(fold_with_bonus(HAIRPIN, wanted * 3, -2.0), given)
+
+
+def test_candidates_that_were_compared_before_are_not_compared_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    walks = [rng.normal(size=(40, 3)).cumsum(0) * 3.0 for _ in range(6)]
+    calls: list[int] = []
+
+    def count(predictions: FloatArray, references: Sequence[Structure], mode: Mode) -> FloatArray:
+        calls.append(len(predictions))
+        return tm_score(predictions, references, mode)
+
+    jury_module._MEASURED.clear()
+    monkeypatch.setattr(jury_module, "tm_score", count)
+    first = measure_likeness(walks[:4])
+    calls.clear()
+    second = measure_likeness(walks)
+    # 4 + 5 comparisons with the two that are new, none among the four
+    assert calls == [4, 5]
+    np.testing.assert_array_equal(second[:4, :4], first)
+    monkeypatch.setattr(jury_module, "MOST_MEASURED", 0)
+    np.testing.assert_allclose(measure_likeness(walks), second)
+    assert measure_likeness(walks) is not second and len(calls) == 7, "what was forgotten is measured anew"
