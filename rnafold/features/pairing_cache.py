@@ -183,6 +183,10 @@ class PairingCache:
         shift = number * TILE
         return stored["left"].astype(np.int64) + shift, stored["right"].astype(np.int64) + shift, stored["values"]
 
+    def locate_for(self, target: Target) -> Path:
+        """The file that holds, or will hold, a target's pairing, with its alignment if there is one."""
+        return self.locate(target, find_msa(self.msa_folders, target.target_id))
+
     def locate(self, target: Target, msa_path: Path | None = None) -> Path:
         """The file that holds, or will hold, a target's pairing."""
         stat = msa_path.stat() if msa_path else None

@@ -58,8 +58,15 @@ def prepare_entries(config: Config, entries: Entries) -> PreparedRun:
 
 
 def _start_at_assemblies(config: Config, entries: Entries, features: FeatureSource) -> PreparedRun:
-    """Starts at the ideal assembly of the predicted pairs, built when an example is asked for."""
-    examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters)
+    """Starts at the ideal assembly of the predicted pairs, built ahead unless the network reads none."""
+    examples = TrainingExamples(
+        entries.train,
+        features,
+        config.train.seed,
+        groups=entries.clusters,
+        tokens_alone=config.model.kind == "plain",
+    )
+    examples.build_ahead(config.data.jobs)
     starts = [build_start(e.target, features.pairings[e.target.target_id], 0) for e in entries.validation]
     watched = tuple(watch(entry, features, start) for entry, start in zip(entries.validation, starts))
     return PreparedRun(entries=entries, examples=examples, validation=watched)
@@ -72,6 +79,7 @@ def _start_at_candidates(config: Config, entries: Entries, features: FeatureSour
     starts = library.build(entries.train, features.pairing_cache, config.data.start_hours * 3600.0 or None)
     log.info("candidate starts of %d of %d training chains", starts.count_ready(), len(starts))
     examples = TrainingExamples(entries.train, features, config.train.seed, groups=entries.clusters, starts=starts)
+    examples.build_ahead(config.data.jobs)
     watched = tuple(watch(e, features, _start_of(e, features, found)) for e in entries.validation)
     return PreparedRun(entries=entries, examples=examples, validation=watched)
 
