@@ -1,5 +1,7 @@
 """Rigid superposition, virtual bonds and angles, and the ideal A-form helix of C1' atoms, in numpy and Å."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,19 +50,37 @@ def measure_rmsd(mobile: FloatArray, reference: FloatArray) -> float:
     return float(np.sqrt(((moved - reference) ** 2).sum(-1).mean()))
 
 
-def build_helix(num_pairs: int) -> tuple[FloatArray, FloatArray]:
-    """Ideal right-handed A-form helix: strand (n, 3) in 5'-3' order and the partner of each residue (n, 3), in Å.
+@dataclass(frozen=True, slots=True)
+class Helix:
+    """Shape of a right-handed A-form helix, Å and degrees; the defaults are the mean of measured stems.
 
-    Residue k of the strand pairs with row k of the second array, which therefore runs 3'-5'.
     Source: rna.HELIX_*, measured: docs/studies/geometry.md.
     """
-    step = np.arange(num_pairs)
-    strands = []
-    for turn, shift in ((0.0, 0.0), (rna.HELIX_PARTNER_TWIST_DEGREES, rna.HELIX_PARTNER_RISE)):
-        angle = np.deg2rad(rna.HELIX_TWIST_DEGREES * step + turn)
-        axis = rna.HELIX_RISE * step + shift
-        strands.append(np.stack([rna.HELIX_RADIUS * np.cos(angle), rna.HELIX_RADIUS * np.sin(angle), axis], axis=1))
-    return strands[0], strands[1]
+
+    rise: float = rna.HELIX_RISE
+    twist_degrees: float = rna.HELIX_TWIST_DEGREES
+    radius: float = rna.HELIX_RADIUS
+    partner_twist_degrees: float = rna.HELIX_PARTNER_TWIST_DEGREES
+    partner_rise: float = rna.HELIX_PARTNER_RISE
+
+    def build(self, num_pairs: int) -> FloatArray:
+        """(2n, 3) the strand in 5'-3' order, then the partner of each of its residues."""
+        step = np.arange(num_pairs)
+        strands = []
+        for turn, shift in ((0.0, 0.0), (self.partner_twist_degrees, self.partner_rise)):
+            angle = np.deg2rad(self.twist_degrees * step + turn)
+            axis = self.rise * step + shift
+            strands.append(np.stack([self.radius * np.cos(angle), self.radius * np.sin(angle), axis], axis=1))
+        return np.vstack(strands)
+
+
+def build_helix(num_pairs: int) -> tuple[FloatArray, FloatArray]:
+    """The mean helix: strand (n, 3) in 5'-3' order and the partner of each residue (n, 3), in Å.
+
+    Residue k of the strand pairs with row k of the second array, which therefore runs 3'-5'.
+    """
+    points = Helix().build(num_pairs)
+    return points[:num_pairs], points[num_pairs:]
 
 
 def measure_bonds(coords: FloatArray) -> FloatArray:

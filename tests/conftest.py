@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rnafold.config.settings import Config, resolve_config
+from tests.pieces.tiny import TINY_MODEL
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -32,11 +33,7 @@ def tiny_config(tmp_path: Path) -> Config:
         "cpu",
         "minimal",
         [
-            "model.width=16",
-            "model.attention_heads=2",
-            "model.feed_forward=32",
-            "model.layers=2",
-            "model.pair_channels=8",
+            *TINY_MODEL,
             "model.pair_updates=1",
             "train.epochs=2",
             "train.log_every_steps=1",

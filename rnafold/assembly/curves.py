@@ -1,8 +1,7 @@
-"""Curves that chains are drawn along: circular arcs, a single helical strand, and turning points about an axis."""
+"""Curves that loops are drawn along: circular arcs, and points turned about an axis."""
 
 import numpy as np
 
-from rnafold import rna
 from rnafold.structure import FloatArray
 
 # Mean virtual bond along unpaired residues, for the length of arcs. Source: rna.BOND_RANGE and rna.STEM_BOND.
@@ -45,10 +44,3 @@ def rotate(points: FloatArray, axis: FloatArray, angle: float, origin: FloatArra
         rel * np.cos(angle) + np.cross(unit, rel) * np.sin(angle) + np.outer(rel @ unit, unit) * (1 - np.cos(angle))
     )
     return np.asarray(turned + origin, dtype=np.float64)
-
-
-def helix_strand(count: int) -> FloatArray:
-    """(count, 3) a single A-form strand: how unpaired tails continue. Source: rna.HELIX_*."""
-    angle = np.deg2rad(rna.HELIX_TWIST_DEGREES * np.arange(count))
-    axis = rna.HELIX_RISE * np.arange(count)
-    return np.stack([rna.HELIX_RADIUS * np.cos(angle), rna.HELIX_RADIUS * np.sin(angle), axis], axis=1)

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from rnafold.assembly.curves import draw_arc, helix_strand, rotate
+from rnafold.assembly.curves import draw_arc, rotate
 from rnafold.assembly.grid import cell_keys, count_clashes
-from rnafold.geometry import superpose, transform
+from rnafold.geometry import build_helix, superpose, transform
 from rnafold.structure import FloatArray, IntArray
 
 TAIL_CHUNK = 12
@@ -31,7 +31,7 @@ def _best_arc(coords: FloatArray, start: int, stop: int, outward: FloatArray) ->
 
 def _grow_chunk(known: FloatArray, count: int, placed: FloatArray, rng: np.random.Generator, first: bool) -> FloatArray:
     """(count, 3) residues that continue `known` (K, 3), nearest last: a helical strand, kinked where it would clash."""
-    strand = helix_strand(len(known) + count)
+    strand = build_helix(len(known) + count)[0]
     if len(known) >= 3:
         moved = transform(strand, *superpose(strand[: len(known)], known))
         moved = moved + (known[-1] - moved[len(known) - 1])
@@ -76,7 +76,7 @@ def fill_chain(coords: FloatArray, seed: int = 0) -> FloatArray:
     rng = np.random.default_rng(seed)
     known = np.flatnonzero(np.isfinite(filled).all(1))
     if not len(known):
-        filled[: min(TAIL_CHUNK, length)] = helix_strand(min(TAIL_CHUNK, length))
+        filled[: min(TAIL_CHUNK, length)] = build_helix(min(TAIL_CHUNK, length))[0]
         known = np.arange(min(TAIL_CHUNK, length))
     centre = filled[known].mean(0)
     for a, b in pairwise(known):

@@ -1,15 +1,13 @@
 """Loop proposals by ideal geometry alone: hairpin arcs, stacked internal loops and bulges, circular multiloops."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from rnafold import rna
 from rnafold.assembly.curves import draw_arc, rotate
 from rnafold.assembly.loops import Loop, Pair, anchor_residues
-from rnafold.geometry import build_helix
+from rnafold.geometry import Helix, build_helix
 from rnafold.structure import FloatArray, IntArray
 
 
@@ -125,27 +123,6 @@ def _stem_end(axis: FloatArray, tangent: FloatArray, distance: float) -> FloatAr
     target = np.stack([axis, tangent, np.cross(axis, tangent)])
     middle = 0.5 * (points[0] + points[2])
     return np.asarray((points - middle) @ own.T @ target + distance * axis, dtype=np.float64)
-
-
-@dataclass(frozen=True, slots=True)
-class Helix:
-    """Shape of an A-form helix, Å and degrees; the defaults are the mean of measured stems."""
-
-    rise: float = rna.HELIX_RISE
-    twist_degrees: float = rna.HELIX_TWIST_DEGREES
-    radius: float = rna.HELIX_RADIUS
-    partner_twist_degrees: float = rna.HELIX_PARTNER_TWIST_DEGREES
-    partner_rise: float = rna.HELIX_PARTNER_RISE
-
-    def build(self, num_pairs: int) -> FloatArray:
-        """(2n, 3) the strand in 5'-3' order, then the partner of each of its residues."""
-        step = np.arange(num_pairs)
-        strands = []
-        for turn, shift in ((0.0, 0.0), (self.partner_twist_degrees, self.partner_rise)):
-            angle = np.deg2rad(self.twist_degrees * step + turn)
-            axis = self.rise * step + shift
-            strands.append(np.stack([self.radius * np.cos(angle), self.radius * np.sin(angle), axis], axis=1))
-        return np.vstack(strands)
 
 
 def vary_helix(rng: np.random.Generator, spread: float) -> Helix:

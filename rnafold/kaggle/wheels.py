@@ -110,11 +110,20 @@ def build_project_wheel(checkout: Path, out: Path) -> Path:
         offline = importlib.util.find_spec("setuptools") is not None
         command = ["wheel", "--quiet", "--no-deps", "--wheel-dir", folder]
         _run_pip([*command, *(["--no-build-isolation", "--no-index"] if offline else []), str(copy)], "the wheel")
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if len(wheels) != 1:
-            raise InputError(f"{checkout}: the build gave {len(wheels)} wheels, expected 1")
-        target = out / wheels[0].name
-        shutil.copyfile(wheels[0], target)
+        return _take_wheel(Path(folder), out, f"{checkout}: the build gave")
+
+
+def _take_wheel(folder: Path, out: Path, what: str) -> Path:
+    """Copies the one wheel of a folder to `out`.
+
+    Raises:
+        InputError: there is none, or several; the message begins with `what`.
+    """
+    wheels = sorted(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise InputError(f"{what} {len(wheels)} wheels, expected 1")
+    target = out / wheels[0].name
+    shutil.copyfile(wheels[0], target)
     return target
 
 
@@ -149,12 +158,7 @@ def _download(plan: WheelPlan, need: Requirement, out: Path) -> Path:
             command += ["--platform", platform]
         wanted = f"{need.name}{need.specifier}"
         _run_pip([*command, wanted], f"a wheel of {wanted} for Python {plan.python}")
-        wheels = sorted(Path(folder).glob("*.whl"))
-        if len(wheels) != 1:
-            raise InputError(f"{wanted}: pip brought {len(wheels)} wheels, expected 1")
-        target = out / wheels[0].name
-        shutil.copyfile(wheels[0], target)
-        return target
+        return _take_wheel(Path(folder), out, f"{wanted}: pip brought")
 
 
 def _run_pip(arguments: Sequence[str], what: str) -> None:

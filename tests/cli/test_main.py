@@ -50,6 +50,11 @@ def train(capsys: pytest.CaptureFixture[str], demo: Path, out: Path, *more: obje
     )
 
 
+def files_of(demo: Path, out: Path) -> list[str | Path]:
+    """The files that `predict` asks for."""
+    return ["--test", demo / "test_sequences.csv", "--sample", demo / "sample_submission.csv", "--out", out]
+
+
 def test_train_predict_check_and_score_follow_each_other(
     demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,14 +86,7 @@ def test_train_predict_check_and_score_follow_each_other(
 def test_the_same_seed_predicts_the_same_bytes(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(capsys, demo, tmp_path / "run")[0] == 0
     for name in ("a.csv", "b.csv"):
-        files = [
-            "--test",
-            demo / "test_sequences.csv",
-            "--sample",
-            demo / "sample_submission.csv",
-            "--out",
-            tmp_path / name,
-        ]
+        files = files_of(demo, tmp_path / name)
         weights = ["--weights", tmp_path / "run" / "best.safetensors", "--cache", tmp_path / "cache", "--gpu", "cpu"]
         assert run(capsys, "predict", *files, *weights)[0] == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
@@ -227,14 +225,7 @@ def test_files_that_are_not_there_give_one_line_and_exit_2(tmp_path: Path, capsy
 def test_weights_of_something_else_are_refused(demo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "weights.safetensors"
     weights.write_bytes(b"not safetensors")
-    files = [
-        "--test",
-        demo / "test_sequences.csv",
-        "--sample",
-        demo / "sample_submission.csv",
-        "--out",
-        tmp_path / "o.csv",
-    ]
+    files = files_of(demo, tmp_path / "o.csv")
     code, _, error = run(capsys, "predict", *files, "--weights", weights, "--gpu", "cpu")
     assert code == 2 and "not a readable safetensors file" in error
     code, _, error = run(capsys, "predict", *files, "--weights", tmp_path / "none", "--gpu", "cpu")

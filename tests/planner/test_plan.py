@@ -37,14 +37,11 @@ from rnafold.planner.time.roofline import estimate_step, interpolate, rate_tflop
 from rnafold.training.guard import KERNEL_VARIABLE, RunGuard, bound_gib
 from rnafold.training.run import train_model
 from tests.pieces.timing import measure_growth
+from tests.pieces.tiny import TINY_MODEL
 
 SATURDAY = datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC)
 TINY = [
-    "model.width=16",
-    "model.attention_heads=2",
-    "model.feed_forward=32",
-    "model.layers=2",
-    "model.pair_channels=8",
+    *TINY_MODEL,
     "data.crop_length=64",
 ]
 RULES = load_rules()

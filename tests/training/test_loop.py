@@ -28,14 +28,11 @@ from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
 from rnafold.training.state import Meter
 from tests.pieces.budgets import StepBudget, StepClock
+from tests.pieces.tiny import TINY_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
-    "model.width=16",
-    "model.attention_heads=2",
-    "model.feed_forward=32",
-    "model.layers=2",
-    "model.pair_channels=8",
+    *TINY_MODEL,
     "model.pair_updates=1",
     "model.dropout=0.1",
     "train.epochs=2",
