@@ -79,12 +79,12 @@ def predict_publicly(target: Target, sources: Sources, gate: Gate | None) -> lis
     near = np.abs(lengths - len(tokens)) <= 0.3 * np.maximum(lengths, len(tokens))
     chains = np.flatnonzero(library.allowed(gate) & near)
     scores = [
-        aligner.score(aligner.encode(sources.index.codes[chain])) / (2 * min(len(tokens), int(lengths[chain])))
+        aligner.score(aligner.encode(sources.index.codes_of(int(chain)))) / (2 * min(len(tokens), int(lengths[chain])))
         for chain in chains
     ]
     models = []
     for row in np.argsort(-np.array(scores), kind="stable")[:5]:
-        mapping = aligner.align(aligner.encode(sources.index.codes[chains[row]]))
+        mapping = aligner.align(aligner.encode(sources.index.codes_of(int(chains[row]))))
         coords = np.full((len(tokens), 3), np.nan)
         aligned = mapping >= 0
         coords[aligned] = library.coords[library.chain_rows(int(chains[row]))][mapping[aligned]]

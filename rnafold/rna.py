@@ -45,12 +45,13 @@ HELIX_PARTNER_TWIST_DEGREES: Final = 73.8
 HELIX_PARTNER_RISE: Final = -3.54
 
 _TOKEN = {letter: index for index, letter in enumerate(ALPHABET)} | {"T": 3}
+_TOKEN_OF_BYTE = np.array([_TOKEN.get(chr(byte).upper(), UNKNOWN_TOKEN) for byte in range(256)], dtype=np.int64)
 _OPENING, _CLOSING = "([{<ABCDE", ")]}>abcde"
 
 
 def encode_sequence(sequence: str) -> IntArray:
     """Tokens (L,) of a sequence: A 0, C 1, G 2, U (and T) 3, anything else 4. Lower case counts as upper case."""
-    return np.array([_TOKEN.get(letter, UNKNOWN_TOKEN) for letter in sequence.upper()], dtype=np.int64)
+    return _TOKEN_OF_BYTE[np.frombuffer(sequence.encode("ascii", errors="replace"), dtype=np.uint8)]
 
 
 def canonical_pair_matrix() -> npt.NDArray[np.bool_]:

@@ -34,7 +34,7 @@ class RingTable:
     """
 
     stems: npt.NDArray[np.int32]
-    sizes: npt.NDArray[np.int16]
+    sizes: npt.NDArray[np.int32]
     depths: npt.NDArray[np.int16]
     chain: npt.NDArray[np.int32]
 
@@ -47,7 +47,7 @@ class RingTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FragmentChain:
-    """One chain that fragments are cut from: tokens (L,), coords (L, 3) NaN where unresolved, partner (L,).
+    """One chain that fragments are cut from: tokens (L,), coords (L, 3) in Å, NaN where unresolved, partner (L,).
 
     `released` is datetime.date.max where nobody knows it; `codes` are the names by which a target is known to be it.
     """
@@ -56,8 +56,8 @@ class FragmentChain:
     group: str
     codes: frozenset[str]
     released: datetime.date
-    tokens: IntArray
-    coords: FloatArray
+    tokens: npt.NDArray[np.integer]
+    coords: npt.NDArray[np.floating]
     partner: IntArray
 
 
@@ -89,7 +89,7 @@ class FragmentLibrary:
     """Loops of known structures, searched by segment sizes and sequence; a FragmentSource for `assemble`."""
 
     def __init__(self, chains: Sequence[FragmentChain], rings: dict[int, RingTable], linkers: RingTable) -> None:
-        self.chains = list(chains)
+        self.chains = chains
         self.rings = rings
         self.linkers = linkers
         self.anchor_depth = ANCHOR_DEPTH
@@ -137,6 +137,10 @@ class FragmentLibrary:
             ],
             dtype=np.bool_,
         )
+        return self.select(allowed)
+
+    def select(self, allowed: BoolArray) -> "FragmentLibrary":
+        """The loops of the chains where `allowed` (chains,) is True."""
         if allowed.all():
             return self
         rings = {size: table.select(allowed[table.chain]) for size, table in self.rings.items()}
@@ -175,10 +179,10 @@ class FragmentLibrary:
         cost = np.abs(self.linkers.sizes[:, 0].astype(np.float64) - size)
         noisy = cost + 0.5 * temperature * rng.gumbel(size=len(cost)) if temperature > 0 else cost
         for row in np.argsort(noisy, kind="stable")[:count]:
-            coords = self.chains[self.linkers.chain[row]].coords
+            coords = self.chains[int(self.linkers.chain[row])].coords
             source = [r for enter, leave in self.linkers.stems[row] for r in (leave - 1, leave, enter + 1, enter)]
             query = [r for enter, leave in (first, second) for r in (leave - 1, leave, enter + 1, enter)]
-            yield Proposal(np.array(query), coords[source])
+            yield Proposal(np.array(query), coords[source].astype(np.float64))
 
     def _match(
         self, table: RingTable, stems: list[Pair], loop: Loop, tokens: IntArray
@@ -197,10 +201,11 @@ class FragmentLibrary:
         matches, costs = [], []
         for row in nearest:
             query, source = self._map(table, int(row), stems, loop)
-            chain = self.chains[table.chain[row]]
-            known = np.isfinite(chain.coords[source]).all(1)
+            chain = self.chains[int(table.chain[row])]
+            points = chain.coords[source].astype(np.float64)
+            known = np.isfinite(points).all(1)
             same = float((tokens[query] == chain.tokens[source]).mean())
-            matches.append(_Match(query[known], chain.coords[source[known]]))
+            matches.append(_Match(query[known], points[known]))
             costs.append(cost[row] - IDENTITY_WEIGHT * same)
         if len(self._matches) >= CACHE_SIZE:
             self._matches.clear()
@@ -230,7 +235,7 @@ class FragmentLibrary:
 def _table(rows: list[tuple[list[Pair], list[int], list[int], int]], size: int) -> RingTable:
     return RingTable(
         stems=np.array([stems for stems, _, _, _ in rows], dtype=np.int32).reshape(-1, size, 2),
-        sizes=np.array([sizes for _, sizes, _, _ in rows], dtype=np.int16).reshape(-1, size),
+        sizes=np.array([sizes for _, sizes, _, _ in rows], dtype=np.int32).reshape(-1, size),
         depths=np.array([depths for _, _, depths, _ in rows], dtype=np.int16).reshape(-1, size),
         chain=np.array([chain for _, _, _, chain in rows], dtype=np.int32),
     )

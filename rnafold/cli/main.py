@@ -16,6 +16,7 @@ from typing import TextIO
 from rnafold import __version__
 from rnafold.cli.experiment import add_experiment
 from rnafold.cli.kaggle import add_kaggle
+from rnafold.cli.library import add_library
 from rnafold.cli.plan import add_plan, add_quota
 from rnafold.cli.predict import add_pick, add_predict
 from rnafold.cli.report import add_report
@@ -54,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     add_report(commands)
     add_kaggle(commands)
+    add_library(commands)
     add_plan(commands)
     add_quota(commands)
     add_experiment(commands)

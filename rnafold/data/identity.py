@@ -27,7 +27,7 @@ GAP: Final = -2
 # Below this length every pair that the letters allow is aligned; from it on only pairs that share k-mers.
 LONG: Final = 200
 # Up to this length ties of the alignment are settled exactly; beyond, the identities of the one that edlib gives count.
-MAX_SETTLED: Final = 3000
+MAX_SETTLED: Final = 1000
 KMER: Final = 12
 # Different k-mers kept of a long sequence, and the part of those that evenly spread differences leave which must be
 # shared: real differences come in stretches and leave more.

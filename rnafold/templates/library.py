@@ -125,12 +125,14 @@ class TemplateLibrary:
         self.first_residue: IntArray = self.starts[self.chain_entry] + self.chain_start
 
     @classmethod
-    def from_entries(cls, entries: Iterable[Entry], with_undated: bool = False) -> "TemplateLibrary":
+    def from_entries(
+        cls, entries: Iterable[Entry], with_undated: bool = False, show_progress: bool = True
+    ) -> "TemplateLibrary":
         """Library of entries, first conformation, pairs found from C1'; of those without a date only where told so."""
         names = LibraryNames()
         coords, tokens, partners, released = [], [], [], []
         table: list[tuple[int, int, int, int]] = []
-        for entry in tqdm(list(entries), desc="library", unit="entry", disable=None):
+        for entry in tqdm(entries, desc="library", unit="entry", disable=None if show_progress else True):
             target = entry.target
             if not entry.references or not target.length or (target.cutoff is None and not with_undated):
                 continue
@@ -237,7 +239,12 @@ class TemplateLibrary:
         return i[both], j[both], int(((i >= 0) ^ (j >= 0)).sum())
 
     def save(self, directory: str | Path) -> None:
-        """Write one .npy file an array and names.json into a new folder, put in place in one step."""
+        """Write a new folder, put in place in one step."""
+        with replace_folder(directory) as folder:
+            self.write_arrays(folder)
+
+    def write_arrays(self, folder: Path) -> None:
+        """Write one .npy file an array and names.json into a folder."""
         names = LibraryNames(
             ids=self.ids,
             groups=self.groups,
@@ -245,12 +252,9 @@ class TemplateLibrary:
             codes=[sorted(known) for known in self.codes],
             chain_names=self.chain_names,
         )
-        with replace_folder(directory) as folder:
-            for name in _ARRAYS:
-                np.save(folder / f"{name}.npy", getattr(self, name))
-            (folder / "names.json").write_text(
-                json.dumps({"version": FORMAT_VERSION} | asdict(names)), encoding="utf-8"
-            )
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+        (folder / "names.json").write_text(json.dumps({"version": FORMAT_VERSION} | asdict(names)), encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | Path) -> "TemplateLibrary":

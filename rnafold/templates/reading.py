@@ -15,7 +15,11 @@ from rnafold.errors import InputError
 from rnafold.structure import Entry
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import TemplateLibrary, fingerprint
+from rnafold.templates.loops import build_fragments
+from rnafold.templates.merging import Part, merge_parts
+from rnafold.templates.prepared import PreparedLibrary, describe, find_prepared, load_prepared, save_prepared
 from rnafold.templates.ranker import Ranker
+from rnafold.templates.search import LibraryIndex
 from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)
@@ -44,16 +48,44 @@ def name_apart(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def read_library(folders: Sequence[str | Path], cache: str | Path | None = None) -> TemplateLibrary:
-    """The library of all folders: train_sequences and train_labels CSVs, and mmCIF or PDB files.
+    """The library alone of `read_prepared`.
+
+    Raises:
+        InputError: as `read_prepared`.
+    """
+    return read_prepared(folders, cache).library
+
+
+def read_prepared(folders: Sequence[str | Path], cache: str | Path | None = None) -> PreparedLibrary:
+    """The library of all folders, with index and loops.
+
+    A folder at or below which `rnafold library` has left libraries gives these; any other the train_sequences and
+    train_labels CSVs and the mmCIF or PDB files in it.
 
     Args:
-        folders: each holds one or both kinds, at any depth.
-        cache: folder for the library's arrays; the next call with unchanged files memory-maps them. None: no cache.
+        folders: of either kind.
+        cache: folder for what is read of files; the next call with unchanged ones memory-maps it. None: no cache.
             One that cannot be used costs a warning.
 
     Raises:
-        InputError: no such folder, or no file of these kinds in any; one that cannot be read is left out and counted.
+        InputError: no such folder, or nothing of these kinds in any. Files that cannot be read are left out, counted.
     """
+    made = [path for folder in folders for path in find_prepared(folder)]
+    raw = [folder for folder in folders if not find_prepared(folder)]
+    found = []
+    for path in made:
+        prepared, manifest = load_prepared(path)
+        log.info("%s: library of %d entries, contents %s", path, manifest.num_entries, manifest.identity[:12])
+        found.append(prepared)
+    if raw or not found:
+        found.append(_read_files(raw, cache))
+    if len(found) == 1:
+        return found[0]
+    return merge_parts([Part(library=one.library, fragments=one.fragments) for one in found])
+
+
+def _read_files(folders: Sequence[str | Path], cache: str | Path | None) -> PreparedLibrary:
+    """The library of tables and structure files."""
     tables: list[tuple[Path, Path]] = []
     structures: list[Path] = []
     for folder in folders:
@@ -69,16 +101,17 @@ def read_library(folders: Sequence[str | Path], cache: str | Path | None = None)
     place = None if cache is None else Path(cache) / f"library-{fingerprint(paths)}"
     try:
         if place is not None and place.is_dir():
-            return TemplateLibrary.load(place)
+            return load_prepared(place)[0]
     except InputError as error:
         log.warning("%s; it is read again from the files", error)
     library = TemplateLibrary.from_entries(_drop_doubles(_read_all(tables, structures)), with_undated=True)
+    prepared = PreparedLibrary(library=library, index=LibraryIndex(library), fragments=build_fragments(library))
     if place is not None:
         try:
-            library.save(place)
+            save_prepared(place, prepared, describe(library, {}))
         except (InputError, OSError) as error:
             log.warning("the template library is not kept for the next run: %s", error)
-    return library
+    return prepared
 
 
 def _read_all(tables: Iterable[tuple[Path, Path]], structures: Sequence[Path]) -> Iterator[Entry]:
@@ -92,14 +125,14 @@ def _read_all(tables: Iterable[tuple[Path, Path]], structures: Sequence[Path]) -
     for path in tqdm(structures, desc="structures", unit="file", disable=None):
         try:
             for entry in read_structure_file(path):
-                yield _rename(entry, cut_endings(path.name), names[path])
+                yield rename_entry(entry, cut_endings(path.name), names[path])
         except (InputError, OSError) as error:
             unreadable.append(str(error))
     if unreadable:
         log.warning("%d of %d structure files left out, first: %s", len(unreadable), len(structures), unreadable[0])
 
 
-def _rename(entry: Entry, stem: str, name: str) -> Entry:
+def rename_entry(entry: Entry, stem: str, name: str) -> Entry:
     """The entry of a file that goes by another name than its stem."""
     target = replace(entry.target, target_id=name + entry.target.target_id.removeprefix(stem))
     return replace(entry, target=target, source=name + entry.source.removeprefix(stem))
@@ -129,4 +162,5 @@ def load_models(folder: str | Path = MODEL_FOLDER) -> tuple[Ranker | None, Ranke
 def load_sources(folders: Sequence[str | Path], cache: str | Path | None = None) -> Sources:
     """All that `build_candidates` needs: the library of the folders and the shipped models."""
     ranker, jury = load_models()
-    return Sources(read_library(folders, cache), ranker, jury)
+    found = read_prepared(folders, cache)
+    return Sources(found.library, ranker, jury, found.index, found.fragments)

@@ -20,6 +20,9 @@ from rnafold.structure import BoolArray, FloatArray, IntArray
 from rnafold.templates.alignment import SETTINGS, Hit, Setting
 from rnafold.templates.library import NUM_CODES, NUM_STATES, Gate, TemplateLibrary
 
+CodeArray = npt.NDArray[np.int8]
+KmerArray = npt.NDArray[np.uint16]
+
 MATCH, MISMATCH, UNKNOWN_SCORE = 2.0, -1.5, -0.5
 # Rows: what the library residue is (unpaired, opening, closing); columns: probability of the query residue to be so.
 STATE_SCORES = np.array([[1.0, -0.5, -0.5], [-0.5, 1.3, -1.0], [-0.5, -1.0, 1.3]])
@@ -88,14 +91,24 @@ class ProfileAligner:
 class LibraryIndex:
     """What a search needs of a library, computed once: codes of every chain, k-mers, chains with equal content."""
 
-    def __init__(self, library: TemplateLibrary) -> None:
+    def __init__(self, library: TemplateLibrary, stored: tuple[CodeArray, KmerArray] | None = None) -> None:
+        """`stored` are the `arrays` of an earlier index of the same library."""
         self.library = library
-        self.codes = [library.chain_codes(chain).astype(np.int32) for chain in range(library.num_chains)]
-        self._kmers = _kmers(
-            np.concatenate([c // NUM_STATES for c in self.codes]) if self.codes else np.zeros(0, np.int64)
-        )
-        lengths = np.array([len(c) for c in self.codes], dtype=np.int64)
-        self._ends = np.concatenate([[0], np.cumsum(lengths)])
+        self._ends = np.concatenate([[0], np.cumsum(library.chain_length)])
+        if stored is None:
+            parts = [library.chain_codes(chain).astype(np.int8) for chain in range(library.num_chains)]
+            codes = np.concatenate([np.zeros(0, np.int8), *parts])
+            stored = codes, _kmers(codes // NUM_STATES).astype(np.uint16)
+        self._codes, self._kmers = stored
+
+    @property
+    def arrays(self) -> tuple[CodeArray, KmerArray]:
+        """All chains' letter x state codes one after the other, and the k-mers that begin at each."""
+        return self._codes, self._kmers
+
+    def codes_of(self, chain: int) -> CodeArray:
+        """(L,) letter x state codes of a chain, as of TemplateLibrary.chain_codes."""
+        return self._codes[int(self._ends[chain]) : int(self._ends[chain + 1])]
 
     def searchable(self, gate: Gate | None, shortest: float) -> IntArray:
         """Chains that the gate allows, at least `shortest` residues long, one of each set of copies in an entry."""
@@ -144,7 +157,7 @@ def find_with_mmseqs(index: LibraryIndex, sequence: str, chains: IntArray, secon
         place = Path(folder)
         (place / "query.fasta").write_text(f">query\n{sequence}\n", encoding="ascii")
         letters = np.array(list(rna.ALPHABET + rna.UNKNOWN))
-        records = (f">{chain}\n{''.join(letters[index.codes[chain] // NUM_STATES])}\n" for chain in chains)
+        records = (f">{chain}\n{''.join(letters[index.codes_of(int(chain)) // NUM_STATES])}\n" for chain in chains)
         (place / "library.fasta").write_text("".join(records), encoding="ascii")
         command = [program, "easy-search", "query.fasta", "library.fasta", "hits.tsv", "scratch"]
         command += ["--search-type", "3", "-s", "7.5", "-e", "10", "--threads", "1", "--format-output", "target"]
@@ -196,7 +209,7 @@ def _align_all(
     length = len(tokens)
     for number, setting in enumerate(settings):
         aligner = ProfileAligner(build_profile_scores(tokens, states, setting.structure), setting)
-        encoded = [aligner.encode(index.codes[chain]) for chain in chains]
+        encoded = [aligner.encode(index.codes_of(int(chain))) for chain in chains]
         scores = np.array([aligner.score(codes) for codes in encoded])
         for row in np.argsort(-scores, kind="stable")[:top]:
             mapping = aligner.align(encoded[row])

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnafold.assembly.fragments import FragmentChain, FragmentLibrary
+from rnafold.assembly.fragments import FragmentLibrary
 from rnafold.structure import Pairing, Target, whole_chain
 from rnafold.templates.alignment import Hit
 from rnafold.templates.complexes import group_complexes
 from rnafold.templates.library import Gate, TemplateLibrary
+from rnafold.templates.loops import LibraryChains, build_fragments
 from rnafold.templates.ranker import Ranker, measure_features
 from rnafold.templates.search import LibraryIndex, search_chain
 
@@ -18,45 +19,28 @@ HITS_OF_EACH_SETTING = 25
 ALIGNMENTS_OF_A_SEQUENCE = 2
 
 
-def fragment_chains(library: TemplateLibrary, shortest: int = 8) -> list[FragmentChain]:
-    """The first copy of every chain with at least `shortest` residues and two pairs, to cut loops from."""
-    chains = []
-    for chain in range(library.num_chains):
-        partner = library.chain_partner(chain) if library.chain_length[chain] >= shortest else None
-        if partner is None or library.chain_copy[chain] > 1 or (partner >= 0).sum() < 4:
-            continue
-        rows, entry = library.chain_rows(chain), int(library.chain_entry[chain])
-        chains.append(
-            FragmentChain(
-                chain_id=library.ids[entry],
-                group=library.groups[entry],
-                codes=library.codes[entry],
-                released=library.chain_date(chain),
-                tokens=library.tokens[rows].astype(np.int64),
-                coords=library.coords[rows].astype(np.float64),
-                partner=partner,
-            )
-        )
-    return chains
-
-
-def build_fragments(library: TemplateLibrary) -> FragmentLibrary:
-    """All loops of the library; restrict them by the same gate as the templates before use."""
-    return FragmentLibrary.build(fragment_chains(library))
-
-
 class Sources:
     """What candidates are made from, built once a run: the library with its index and loops, the two learned models."""
 
-    def __init__(self, library: TemplateLibrary, ranker: Ranker | None, jury: Ranker | None = None) -> None:
+    def __init__(
+        self,
+        library: TemplateLibrary,
+        ranker: Ranker | None,
+        jury: Ranker | None = None,
+        index: LibraryIndex | None = None,
+        fragments: FragmentLibrary | None = None,
+    ) -> None:
+        """`index` and `fragments` are built of the library unless given (`prepared.load_prepared`)."""
         self.library, self.ranker, self.jury = library, ranker, jury
-        self.index = LibraryIndex(library)
+        self.index = index or LibraryIndex(library)
         self.complexes = group_complexes(library)
-        self._fragments = build_fragments(library)
+        self._fragments = fragments or build_fragments(library)
         self._gated = functools.lru_cache(maxsize=4)(self._restrict)
 
     def _restrict(self, gate: Gate) -> FragmentLibrary:
-        return self._fragments.restrict(gate.before, gate.codes, gate.groups, gate.undated)
+        chains = self._fragments.chains
+        assert isinstance(chains, LibraryChains)
+        return self._fragments.select(self.library.allowed(gate)[chains.chains])
 
     def fragments(self, gate: Gate | None) -> FragmentLibrary:
         """The loops that the gate lets a target see."""

@@ -12,7 +12,7 @@ from rnafold.assembly.loops import find_loops
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM
 from rnafold.templates.library import TemplateLibrary
-from rnafold.templates.sources import build_fragments
+from rnafold.templates.loops import build_fragments
 from tests.pieces.folds import FOLDS, make_entries, make_entry
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rnafold.errors import InputError
 from rnafold.templates.library import Gate, TemplateLibrary, entry_code, fingerprint, gate_for
-from rnafold.templates.sources import build_fragments
+from rnafold.templates.loops import build_fragments
 from tests.pieces.folds import FOLDS, make_entries, make_target
 
 

@@ -5,6 +5,7 @@ looked at. Any other (label ids absent, `.`, repeated or the author's; only auth
 the author's chain ids and numbers.
 """
 
+import contextlib
 import datetime
 import math
 import re
@@ -26,6 +27,7 @@ _QUOTES: Final = ("{}", '"{}"', "'{}'")
 _RAW_KEPT: Final[dict[str, str]] = {form.format(raw): name for raw, name in KEPT_ATOMS.items() for form in _QUOTES}
 _RAW_C1: Final = frozenset(raw for raw, name in _RAW_KEPT.items() if name == ATOM_NAME)
 _CODE: Final = re.compile(r"[0-9][A-Za-z0-9]{3}|pdb_[0-9a-z]{8}", re.IGNORECASE)
+_QUOTED: Final = ("'", '"', ";")
 _NO_RNA: Final = frozenset({"polypeptide(l)", "polypeptide(d)", "polydeoxyribonucleotide", "cyclic-pseudo-peptide"})
 # Of a chain's residues this part must have the letters of the sequence that the file states for its label ids.
 _LEAST_AGREEMENT: Final = 0.9
@@ -48,22 +50,65 @@ def read_cif(data: bytes) -> list[CifBlock]:
     Raises:
         InputError: not an mmCIF file, cut off, without atoms, or a C1' whose coordinates are no numbers.
     """
+    data = data if data.isascii() else data.translate(_ALL_BYTES)
+    thin = keep_representatives(data)
+    if thin is not None:
+        # whatever is wrong or wanting there is said or read of the whole file
+        with contextlib.suppress(InputError, _MoreAtomsNeeded):
+            return _read_document(thin, all_atoms=False)
+    return _read_document(data, all_atoms=True)
+
+
+class _MoreAtomsNeeded(Exception):  # noqa: N818 - no error: the file has to be read as a whole
+    """A chain has no stated sequence to place its C1' on."""
+
+
+def keep_representatives(data: bytes) -> bytes | None:
+    """The file with no atoms but C1': a sixth of a ribosome, and all that is read where sequences are stated.
+
+    None where that cannot be told line by line: no sequences, several blocks, or another layout than one atom a line.
+    """
+    begin = data.find(b"\n_atom_site.")
+    stated = data.find(b"_pdbx_poly_seq_scheme.") >= 0 or data.find(b"_entity_poly_seq.") >= 0
+    if begin < 0 or not stated or data.count(b"\ndata_") > 1 or data.startswith(b"data_") == data.count(b"\ndata_"):
+        return None
+    first = begin + 1
+    while data.startswith(b"_atom_site.", first):
+        first = data.find(b"\n", first) + 1
+    ends = [at for mark in (b"\n#", b"\nloop_", b"\n_", b"\ndata_") if (at := data.find(mark, first)) >= 0]
+    stop = min(ends, default=len(data))
+    body = data[first:stop]
+    if b"\n;" in body or body[:1] == b";" or not first:
+        return None
+    kept = [line for line in body.split(b"\n") if b"C1'" in line or b"C1*" in line]
+    # a file without any is told so by one row of its atoms
+    kept = kept or body.split(b"\n", 1)[:1]
+    return b"\n".join((data[: first - 1], *kept)) + data[stop:]
+
+
+def _read_document(data: bytes, all_atoms: bool) -> list[CifBlock]:
+    """The blocks of a file with all its atoms, or with C1' alone.
+
+    Raises:
+        InputError: as `read_cif`.
+        _MoreAtomsNeeded: C1' alone do not tell the chains.
+    """
     try:
-        document = gemmi.cif.read_string(data if data.isascii() else data.translate(_ALL_BYTES), check_level=0)
+        document = gemmi.cif.read_string(data, check_level=0)
     except (RuntimeError, ValueError) as error:
         raise InputError(f"not a complete mmCIF file ({' '.join(str(error).split())})") from error
     blocks = [block for block in document if len(block.find_values("_atom_site.Cartn_x"))]
     if not blocks:
         raise InputError("no _atom_site rows, expected an mmCIF file with atoms")
-    return [_read_block(block) for block in blocks]
+    return [_read_block(block, all_atoms) for block in blocks]
 
 
-def _read_block(block: gemmi.cif.Block) -> CifBlock:
+def _read_block(block: gemmi.cif.Block, all_atoms: bool) -> CifBlock:
     entry = block.find_value("_entry.id")
     name = gemmi.cif.as_string(entry) if entry else block.name
     return CifBlock(
         name=block.name,
-        chains=_read_chains(block),
+        chains=_read_chains(block, all_atoms),
         released=_find_release(block),
         code=name.upper() if _CODE.fullmatch(name) else "",
     )
@@ -80,11 +125,14 @@ def _find_release(block: gemmi.cif.Block) -> datetime.date | None:
 
 def _list_rows(block: gemmi.cif.Block, category: str, *names: str) -> list[list[str]]:
     """Rows of a category; empty when it or one of the columns is absent."""
-    table = block.find(f"_{category}.", list(names))
-    return [[row.str(index) for index in range(len(names))] for row in table]
+    columns = [block.find_values(f"_{category}.{name}") for name in names]
+    if not all(len(column) for column in columns):
+        return []
+    texts = [[gemmi.cif.as_string(raw) if raw[:1] in _QUOTED else raw for raw in column] for column in columns]
+    return [list(row) for row in zip(*texts, strict=True)]
 
 
-def _read_chains(block: gemmi.cif.Block) -> list[RnaChain]:
+def _read_chains(block: gemmi.cif.Block, all_atoms: bool) -> list[RnaChain]:
     types = {entity: kind.lower() for entity, kind in _list_rows(block, "entity_poly", "entity_id", "type")}
     if types and all(kind in _NO_RNA for kind in types.values()):
         return []
@@ -106,6 +154,8 @@ def _read_chains(block: gemmi.cif.Block) -> list[RnaChain]:
             rest.setdefault(author, sequence.names if sequence else [])
         elif sequence.is_rna:
             found.append(_place_rows(rows, author, members, sequence.names, parents))
+    if rest and not all_atoms:
+        raise _MoreAtomsNeeded
     for author, sites in _collect_sites(rows, rest).items():
         found += build_chains(author, sites.sites, rest[author], parents)
     order = {author: place for place, (_, author) in reversed(list(enumerate(by_label)))}
