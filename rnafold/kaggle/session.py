@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import torch
 
+from rnafold.candidates.sources import parse_source
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles
@@ -83,6 +84,8 @@ class PredictSession:
         competition: folder name of the competition, needed only where several are mounted.
         weights: weights file; None takes the best of those mounted.
         options: further arguments of `predict`.
+        candidates: other programs' models, [NAME[@DATE]=]PATH each; PATH as it is, below `working` (an earlier cell's
+            output) or below `inputs` (a mounted dataset). One that is not there is left out with a warning.
         inputs: where Kaggle mounts inputs.
         working: where submission.csv is written.
         processes: in place of the number of cards; 0 takes that.
@@ -94,6 +97,7 @@ class PredictSession:
     competition: str = ""
     weights: Path | None = None
     options: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
     inputs: Path = Path("/kaggle/input")
     working: Path = Path("/kaggle/working")
     processes: int = 0
@@ -344,7 +348,9 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
         if not rerun:
             raise
         log.warning("%s; once more without weights and further options", error)
-        outcome = sharded.run(workers, left, _predict_options(replace(session, options=()), files, scratch))
+        outcome = sharded.run(
+            workers, left, _predict_options(replace(session, options=(), candidates=()), files, scratch)
+        )
     finally:
         _keep_logs(scratch, session.working / "predict.log")
         shutil.rmtree(scratch, ignore_errors=True)
@@ -368,7 +374,7 @@ def _weights_option(weights: Path | None) -> list[str]:
 
 
 def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: Path) -> list[str]:
-    options = list(session.options)
+    options = [*session.options, *find_candidates(session)]
     for folder in files.msa_folders:
         options += ["--msa", str(folder)]
     if files.train_sequences is not None and files.train_labels is not None:
@@ -381,6 +387,29 @@ def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: 
                 link.symlink_to(path.resolve())
         options += ["--templates", str(folder)]
     return options
+
+
+def find_candidates(session: PredictSession) -> list[str]:
+    """The `--candidates` options of what is there; what is not costs a warning, and no target."""
+    options = []
+    for text in session.candidates:
+        name, equals, path = text.rpartition("=")
+        places = (Path(path), session.working / path, session.inputs / path, *_find_folders(session.inputs, path))
+        found = next((place for place in places if path and place.exists()), None)
+        try:
+            if found is None:
+                raise InputError(f"candidates {text}: no such folder here, below {session.working} or {session.inputs}")
+            option = f"{name}{equals}{found}"
+            parse_source(option)
+            options += ["--candidates", option]
+        except InputError as error:
+            log.warning("%s; going on without", error)
+    return options
+
+
+def _find_folders(inputs: Path, name: str) -> list[Path]:
+    """Folders of that name below the mounted inputs: where a dataset is mounted varies."""
+    return sorted(path for path in inputs.rglob(name) if path.is_dir()) if "/" not in name and name else []
 
 
 def choose_workers(session: PredictSession) -> list[Worker]:

@@ -18,7 +18,15 @@ from rnafold.data.demo import write_demo_data
 from rnafold.data.files import CompetitionFiles
 from rnafold.errors import InputError
 from rnafold.kaggle import session as sessions
-from rnafold.kaggle.session import PredictSession, TrainSession, check_training, choose_workers, run_predict, run_until
+from rnafold.kaggle.session import (
+    PredictSession,
+    TrainSession,
+    check_training,
+    choose_workers,
+    find_candidates,
+    run_predict,
+    run_until,
+)
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.prediction import shards
 from rnafold.prediction.shards import ShardOutcome, Worker
@@ -313,3 +321,23 @@ def test_a_rehearsal_with_relative_paths_sees_its_templates_and_keeps_its_log(
     kept = (tmp_path / "working" / "predict.log").read_text()
     assert "--- part_001" in kept
     assert "templates: ['train_labels.csv', 'train_sequences.csv']" in kept
+
+
+def test_other_programs_models_are_found_wherever_they_lie_and_cost_themselves_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    working, inputs = tmp_path / "working", tmp_path / "input"
+    (working / "protenix_output").mkdir(parents=True)
+    mounted = inputs / "datasets" / "someone" / "rnapro-output"
+    mounted.mkdir(parents=True)
+    asked = (
+        "Protenix=protenix_output",
+        "RNAPro@2024-05-01=rnapro-output",
+        "Boltz=never_written",
+        "template=protenix_output",
+    )
+    session = PredictSession(candidates=asked, working=working, inputs=inputs)
+    expected = [f"Protenix={working / 'protenix_output'}", f"RNAPro@2024-05-01={mounted}"]
+    assert find_candidates(session) == [part for text in expected for part in ("--candidates", text)]
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2 and all("going on without" in line for line in told)
