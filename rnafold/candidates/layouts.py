@@ -48,16 +48,16 @@ def _layout(program: str, model: str, *beside: str, replaced_by: str = "") -> La
 LAYOUTS: Final = (
     _layout(
         "RNAPro",
-        r"(?:^|/)seed_(?P<seed>\d+)/predictions/(?P<job>[^/]+?)_sample_(?P<rank>\d+)_new\.(?:cif|pdb)",
+        r"(?:^|/)(?P<job>[^/]+?)_sample_(?P<rank>\d+)_new\.(?:cif|pdb)",
         "{job}_summary_confidence_sample_{rank}.json",
     ),
     _layout(
         "Protenix",
-        r"(?:^|/)seed_(?P<seed>\d+)/predictions/(?P<job>[^/]+?)_sample_(?P<rank>\d+)\.(?:cif|pdb)",
+        r"(?:^|/)(?:seed_(?P<seed>\d+)/predictions/)?(?P<job>[^/]+?)_sample_(?P<rank>\d+)\.(?:cif|pdb)",
         "{job}_summary_confidence_sample_{rank}.json",
         "{job}_sample_{rank}_summary_confidence.json",
         "summary_confidence_sample_{rank}.json",
-        replaced_by=r"(?:^|/)seed_\d+/predictions/[^/]+_sample_\d+_new\.(?:cif|pdb)",
+        replaced_by=r"(?:^|/)(?:seed_\d+/predictions/)?[^/]+_sample_\d+_new\.(?:cif|pdb)",
     ),
     _layout(
         "Boltz",

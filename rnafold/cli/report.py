@@ -39,16 +39,27 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     report.set_defaults(call=_report)
     export = commands.add_parser(
         "export",
-        help="write a submission's predictions as PDB or mmCIF files",
+        help="write a submission's predictions as PDB or mmCIF files, or the input files of other programs",
         description="One file a target with the five predictions as models, superposed, C1' atoms only. The B-factor "
         "column holds 100 x the mean lDDT of a residue against the other four predictions (high: they agree), or with "
-        "--labels its distance to the reference in Å; then the reference is written as well.",
+        "--labels its distance to the reference in Å; then the reference is written as well. With --for, the input of "
+        "another program: SUBMISSION as RNAPro's templates, or the test sequences, one entry a different chain with "
+        "its own slice of the alignment, for Protenix, Boltz and AlphaFold 3.",
     )
-    export.add_argument("submission", type=Path, metavar="SUBMISSION")
+    export.add_argument("submission", type=Path, nargs="?", metavar="SUBMISSION", help="not with --for protenix etc.")
     export.add_argument("--test", required=True, type=Path, metavar="CSV", help="the sequences file with the chains")
     export.add_argument("--out", required=True, type=Path, metavar="DIR")
     export.add_argument("--format", choices=("pdb", "mmcif"), default="mmcif", help="default: mmcif")
     export.add_argument("--labels", type=Path, metavar="CSV", help="superpose on the reference, B-factor = error in Å")
+    export.add_argument(
+        "--for",
+        dest="program",
+        choices=("rnapro", "protenix", "boltz", "alphafold3"),
+        help="write this program's input",
+    )
+    export.add_argument("--msa", type=Path, action="append", default=[], metavar="DIR", help="with --for: MSA folder")
+    export.add_argument("--no-ligands", action="store_true", help="with --for: leave the competition's ligands out")
+    export.add_argument("--seeds", type=int, nargs="+", default=[1], metavar="N", help="with --for (default: 1)")
     export.set_defaults(call=_export)
     card = commands.add_parser(
         "card",
@@ -95,10 +106,15 @@ def _export(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from rnafold.data.competition import read_targets
+    from rnafold.files.names import name_files
     from rnafold.geometry import superpose, transform
-    from rnafold.report.export import measure_model_agreement, name_files, write_mmcif, write_pdb
+    from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
     from rnafold.submission import read_submission
 
+    if arguments.program is not None:
+        return _export_inputs(arguments)
+    if arguments.submission is None:
+        raise InputError("export: a SUBMISSION is needed, or --for PROGRAM")
     write, suffix = (write_pdb, "pdb") if arguments.format == "pdb" else (write_mmcif, "cif")
     if arguments.labels is not None:
         return _export_with_labels(arguments)
@@ -123,11 +139,37 @@ def _export(arguments: argparse.Namespace) -> int:
     return ExitCode.DONE
 
 
+def _export_inputs(arguments: argparse.Namespace) -> int:
+    from rnafold.candidates.inputs import write_inputs, write_templates
+
+    if arguments.program == "rnapro":
+        if arguments.submission is None:
+            raise InputError("--for rnapro: needs a SUBMISSION, whose conformations become its templates")
+        path = write_templates(arguments.submission, arguments.test, arguments.out)
+        print(f"{path}: written; convert it with RNAPro's convert_templates_to_pt_files.py --input_csv")
+        return 0
+    if arguments.submission is not None or arguments.labels is not None:
+        raise InputError(
+            f"--for {arguments.program}: takes the sequences of --test alone, no SUBMISSION and no --labels"
+        )
+    written = write_inputs(
+        arguments.program,
+        arguments.test,
+        arguments.out,
+        msa_folders=arguments.msa,
+        ligands=not arguments.no_ligands,
+        seeds=arguments.seeds,
+    )
+    print(f"{arguments.out}: {len(written)} files written")
+    return 0
+
+
 def _export_with_labels(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from rnafold.data.competition import read_targets
-    from rnafold.report.export import name_files, write_mmcif, write_pdb
+    from rnafold.files.names import name_files
+    from rnafold.report.export import write_mmcif, write_pdb
     from rnafold.report.structures import collect_results, superpose_result
 
     write, suffix = (write_pdb, "pdb") if arguments.format == "pdb" else (write_mmcif, "cif")

@@ -4,8 +4,6 @@ Consecutive C1' atoms are stated as bonded (CONECT, struct_conn), since viewers 
 Formats: wwPDB file format 3.3 and the PDBx/mmCIF dictionary 5.
 """
 
-import hashlib
-import re
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -30,12 +28,6 @@ _TITLE_WIDTH: Final = 70
 _AGREEMENT_RADIUS: Final = 15.0
 _AGREEMENT_THRESHOLDS: Final = (0.5, 1.0, 2.0, 4.0)
 _BLOCK_ELEMENTS: Final = 1 << 22
-# A name that every file system takes as it is; those that Windows keeps for itself.
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+=@-]{0,99}(?<!\.)")
-_RESERVED: Final = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
-)
-_MOST_LETTERS: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,24 +84,6 @@ def write_mmcif(
     """
     models = _check(path, target, coords, bfactors, _name_cif_chains(target))
     write_text(path, "".join(f"{line}\n" for line in _build_cif(models, remark)))
-
-
-def name_files(target_ids: Sequence[str]) -> dict[str, str]:
-    """A file name without its ending for each target: the id where it is a plain name, else one made of its letters.
-
-    Names that a file system takes for another place or cannot hold (../x, a/b, con, 300 letters) get a digest of the id
-    instead of what is odd, and no two targets share a name, in upper or lower case.
-    """
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for target_id in target_ids:
-        name = target_id
-        if not _PLAIN_NAME.fullmatch(name) or name.lower().split(".")[0] in _RESERVED or name.lower() in taken:
-            letters = re.sub(r"[^A-Za-z0-9_-]+", "_", target_id)[:_MOST_LETTERS].strip("_") or "target"
-            name = f"{letters}_{hashlib.sha256(target_id.encode()).hexdigest()[:8]}"
-        taken.add(name.lower())
-        names[target_id] = name
-    return names
 
 
 def measure_model_agreement(models: FloatArray) -> FloatArray:

@@ -32,6 +32,13 @@ def write_protenix(root: Path) -> None:
         write_json(folder / f"T1_summary_confidence_sample_{rank}.json", plddt=74.5, ptm=0.2, ranking_score=0.04)
 
 
+def write_protenix_older(root: Path) -> None:
+    for rank in range(2):
+        folder = root / "T1" / "101"
+        write(folder / f"T1_101_sample_{rank}.cif", one_chain(rank))
+        write_json(folder / f"T1_101_summary_confidence_sample_{rank}.json", plddt=0.745, ptm=0.2)
+
+
 def write_rnapro(root: Path) -> None:
     for rank in range(2):
         folder = root / "T1" / "seed_42" / "predictions"
@@ -167,6 +174,7 @@ def write_bare_traces(root: Path) -> None:
 Case = tuple[Callable[[Path], None], str, float | None]
 CASES: dict[str, Case] = {
     "Protenix": (write_protenix, "Protenix", 0.745),
+    "Protenix, older names": (write_protenix_older, "Protenix", 0.745),
     "RNAPro": (write_rnapro, "RNAPro", None),
     "Boltz": (write_boltz, "Boltz", 0.745),
     "Chai-1": (write_chai, "Chai-1", MEAN),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from rnafold.cli.main import main
 from rnafold.data.mmcif import read_structure_file
 from rnafold.errors import InputError
-from rnafold.report.export import measure_model_agreement, name_files, write_mmcif, write_pdb
+from rnafold.files.names import name_files
+from rnafold.report.export import measure_model_agreement, write_mmcif, write_pdb
 from rnafold.structure import Chain, Target, whole_chain
 
 WRITERS = {"pdb": (write_pdb, "pdb"), "mmcif": (write_mmcif, "cif")}
