@@ -1,10 +1,14 @@
 """A bundle holds what a kernel needs and nothing that it must not."""
 
+import gzip
 import hashlib
+import io
 import json
 import re
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -30,7 +34,73 @@ SECRETS = {
     "ci.yaml": "token: " + "gh" + "p_" + "A1b2" * 9,
     "model.md": "login with " + "hf" + "_" + "Ab1" * 12,
     "aws.ini": "key = " + "AKIA" + "ABCDEFGHIJKLMNOP",
+    "aws2.ini": "aws_secret_access" + "_key = wJalrXUtnFEMIK7MDENGbPxRfiCYzz3XAMPLEKEY",
+    "lab.yaml": "token: " + "glpat" + "-x1Y2z3A4b5C6d7E8f9G0",
+    "pub.toml": "pw = " + "pypi" + "-AgEIcHlwaS5vcmcC" + "aB3-" * 12,
+    "node.txt": "npm" + "_" + "a1B2" * 9,
+    "bot.py": "BOT = '" + "123456789" + ":AA" + "Hf3kLm9Qp2Rs5Tu8Vw1Xy4Za7Bc0De6Fg2'",
+    "openai.txt": "sk" + "-proj-" + "a1B2c3D4" * 5,
+    "claude.txt": "sk" + "-ant-api03-" + "a1B2c3D4" * 5,
+    "stripe.txt": "sk" + "_live_" + "a1B2c3D4" * 5,
+    "groq.txt": "gsk" + "_" + "a1B2c3D4" * 5,
+    "jwt.txt": "ey" + "JhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.ey" + "JzdWIiOiIxMjM0NTY3ODkwIn0." + "SflKxwRJSMeKKF2QT4fw",
+    "azure.txt": "Account" + "Key=" + "a1B2c3D4" * 8 + "==",
+    "db.txt": "postgres" + "://me:" + "hunter2hunter2" + "@db.example.org/x",
+    "gcp.txt": "GOC" + "SPX-" + "a1B2c3D4" * 4,
+    "wandb.txt": "WANDB_API" + "_KEY=" + "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c",
+    "unknown.env.txt": "FANCY_NEW_SERVICE" + "_TOKEN: 'Zx81-k2Lm9" + "_Qw3Er5Ty7Ui0Op4As6'",
+    "cells.ipynb": '{"source": "os.environ[\\"KAGGLE' + '_KEY\\"] = \\"' + "0123456789abcdef" * 2 + '\\""}',
+    "putty.txt": "PuTTY" + "-User-Key-File-3: ssh-ed25519",
+    "secrets.toml": "x",
+    "service-account-lab.json": "{}",
 }
+HARMLESS = {
+    "config.yaml": "data.start_models: scripts/folds\ntokens: 30000000000000000000000000\ntoken_dim: 256",
+    "code.py": "NUM_TOKENS: Final = 5; encode_tokens(sequence_letters_of_all_chains_in_order)",
+    "hash.json": '{"sha256": "' + hashlib.sha256(b"x").hexdigest() + '"}',
+    "page.html": "https://example.org:8080/a@b https://user@example.org/x",
+    "seq.fasta": ">a\nGGGAUCGAUCGAUUAGCUAGCUAGCUAGCUAGUCGAUCGUAGCUAGC",
+}
+
+
+def pack(kind: str, name: str, data: bytes) -> bytes:
+    """One file in an archive."""
+    out = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr(name, data)
+    elif kind == "gz":
+        out.write(gzip.compress(data))
+    else:
+        with tarfile.open(fileobj=out, mode="w:gz" if kind == "tgz" else "w") as tar:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kinds", [("zip",), ("gz",), ("tar",), ("tgz",), ("zip", "tgz"), ("gz", "zip", "tar")])
+def test_a_secret_is_found_inside_archives(tmp_path: Path, kinds: tuple[str, ...]) -> None:
+    data = SECRETS["notes.txt"].encode()
+    for kind in kinds:
+        data = pack(kind, "notes.txt", data)
+    (tmp_path / "data.bin").write_bytes(data)
+    # what is packed without compression is seen from outside too
+    assert any("data.bin, " in line and "looks like KAGGLE_KEY" in line for line in find_secrets([tmp_path]))
+
+
+def test_a_secret_in_utf_16_is_found_and_a_damaged_archive_is_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(SECRETS["notes.txt"].encode("utf-16"))
+    (tmp_path / "cut.zip").write_bytes(pack("zip", "a", b"x" * 1000)[:-30])
+    (tmp_path / "cut.tgz").write_bytes(pack("tgz", "a", b"x" * 1000)[:-30])
+    (line,) = find_secrets([tmp_path])
+    assert "notes.txt: line 1" in line
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_what_is_no_secret_passes(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(HARMLESS[name])
+    assert find_secrets([tmp_path]) == []
 
 
 def write_weights(path: Path, described: bool = True) -> Path:

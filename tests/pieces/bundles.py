@@ -36,6 +36,7 @@ def use_small_project_wheel(monkeypatch: pytest.MonkeyPatch, **members: str) -> 
         texts = {f"rnafold/_configs/{p.relative_to(configs)}": p.read_text() for p in sorted(configs.rglob("*.yaml"))}
         for path in sorted((checkout / "rnafold").rglob("*.json")):
             texts[str(path.relative_to(checkout))] = "{}"
+        texts["rnafold/py.typed"] = ""
         return write_wheel(out, "rnafold_kit", "0.1.0", (), **texts, **members)
 
     monkeypatch.setattr(wheels, "build_project_wheel", build)
