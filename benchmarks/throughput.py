@@ -1,10 +1,10 @@
 """Training speed against the usual padded script, each in a process of its own, in turn, on the same chains.
 
-    python benchmarks/throughput.py --data DIRECTORY [--json FILE] [--epochs 1] [--rounds 1] [--tree DIRECTORY]
+    python benchmarks/throughput.py --data DIRECTORY [--json FILE] [--epochs 1] [--precision bf16] [--tree DIRECTORY]
 
 Trains `base` and `plain` by the `train` command for whole epochs at crop 256, in optimizer steps of eight chains, and
-`benchmarks/naive.py` (every chain padded to 1,200, dropout in the attention maps) for a few steps, all in one thread
-and float32. Seconds are by the wall, examples waited for included, preparation and evaluation not. `--tree` takes the
+`benchmarks/naive.py` (every chain padded to 1,200, dropout in the attention maps) for a few steps, all in one thread.
+Seconds are by the wall, examples waited for included, preparation and evaluation not. `--tree` takes the
 package from another checkout, to compare with an earlier state in one run. Prints a line for each and the ratios:
 base_vs_naive and plain_vs_naive (samples a second), memory_vs_naive (peak of base), gemm_share (arithmetic of the real
 residues against what one large matrix product reaches here), loader_share (of the wall) and pairs_real_share.
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rnafold.config.settings import Config, load_config
+from rnafold.config.settings import Config, resolve_config
 from rnafold.data.sampler import plan_epoch
 from rnafold.data.selection import choose_entries
 from rnafold.files.metrics import read_metrics
@@ -97,14 +97,13 @@ def plan_lengths(data: Path, config: Config, epochs: int) -> list[int]:
     return [lengths[k] for w in windows for micro in w.micro_batches for k in micro]
 
 
-def run_training(data: Path, model: str, epochs: int, cache: Path, tree: Path) -> tuple[Config, list[dict[str, Any]]]:
-    """The `train` command in a process of its own; its resolved configuration and its metrics."""
+def run_training(data: Path, model: str, settings: Sequence[str], tree: Path) -> list[dict[str, Any]]:
+    """The metrics of the `train` command in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        settings = [*SETTINGS, f"train.epochs={epochs}", f"data.cache={cache.resolve()}"]
         command = [sys.executable, "-m", "rnafold", "train", "--gpu", "cpu", "--model", model, "--data", str(data)]
         run([*command, "--out", str(out), "--set", *settings], tree)
-        return load_config(out / "config.yaml"), read_metrics(out / "metrics.jsonl")
+        return read_metrics(out / "metrics.jsonl")
 
 
 def run(command: Sequence[str], tree: Path) -> None:
@@ -190,6 +189,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--what", nargs="+", choices=(*MODELS, "naive"), default=[*MODELS, "naive"])
     parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of ours; naive is float32")
     parser.add_argument("--rounds", type=int, default=1, help="each in turn so many times; medians are kept")
     parser.add_argument("--naive-steps", type=int, default=3)
     parser.add_argument("--cache", type=Path, default=Path(".cache/rnafold"))
@@ -198,6 +198,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data, epochs = arguments.data.resolve(), arguments.epochs
+    settings = [*SETTINGS, f"train.epochs={epochs}", f"data.cache={arguments.cache.resolve()}"]
+    settings += [f"train.precision={arguments.precision}"]
     gemm = measure_gemm()
     found: dict[str, list[Speed]] = {name: [] for name in arguments.what}
     for _ in range(arguments.rounds):
@@ -205,7 +207,8 @@ def main() -> None:
             if name == "naive":
                 speed = run_naive(data, arguments.naive_steps)
             else:
-                config, records = run_training(data, name, epochs, arguments.cache, arguments.tree.resolve())
+                config = resolve_config("cpu", name, settings)
+                records = run_training(data, name, settings, arguments.tree.resolve())
                 speed = summarize(records, plan_lengths(data, config, epochs), count_flops(config), gemm)
             show(name, speed)
             found[name].append(speed)

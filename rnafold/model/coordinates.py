@@ -61,9 +61,7 @@ class Relaxation(nn.Module):
             real = mask[:, :, None] & mask[:, None, :]
             weights = torch.where(real, near * F.softplus(raw[..., 1]), torch.zeros_like(distances))
             total = weights.sum(-1, keepdim=True).clamp_min(1e-3)
-            with torch.no_grad():
-                for _ in range(WARM_STEPS):
-                    coords = coords + RELAXATION_RATE * majorize(coords, distances, weights) / total
+            coords = warm_up(coords, distances, weights, total)
             for rate in self.rates:
                 coords = coords + rate * majorize(coords, distances, weights) / total
             frames = layers.build_frames(coords, mask)
@@ -76,6 +74,21 @@ def majorize(coords: Tensor, distances: Tensor, weights: Tensor) -> Tensor:
     pull = weights * (distances / layers.measure_distances(coords, coords) - 1.0)
     move: Tensor = pull.sum(-1, keepdim=True) * coords - pull @ coords
     return move
+
+
+@torch.no_grad()
+def warm_up(coords: Tensor, distances: Tensor, weights: Tensor, total: Tensor) -> Tensor:
+    """Coordinates (B, L, 3) after WARM_STEPS steps toward the wanted distances, without gradient.
+
+    Each step is `majorize`'s, with what no step changes worked out once and one (L, L) array for all that does.
+    """
+    wanted, rate = weights * distances, RELAXATION_RATE / total
+    for _ in range(WARM_STEPS):
+        square = (coords * coords).sum(-1)
+        squared = torch.baddbmm(square[:, :, None] + square[:, None], coords, coords.transpose(1, 2), alpha=-2.0)
+        pull = squared.clamp_min_(0.0).add_(1e-2).rsqrt_().mul_(wanted).sub_(weights)
+        coords = coords + rate * (pull.sum(-1, keepdim=True) * coords - pull @ coords)
+    return coords
 
 
 def repair_geometry(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ from rnafold import rna
 DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
 NEAR = 20.0
 MEASURES = 4
-ROW_CHUNK = 64
+# Pairs that structures are compared with the heads on at once: each has DISTOGRAM_BINS values.
+CHUNK_PAIRS = 4096
 
 
 def tm_scale(resolved: Tensor) -> Tensor:
@@ -86,29 +87,41 @@ class ConfidenceHead(nn.Module):
 
 
 @torch.no_grad()
-def measure_agreement(heads: PairHeads, symmetric: Tensor, structures: tuple[Tensor, ...], mask: Tensor) -> Tensor:
+def measure_agreement(
+    heads: PairHeads,
+    symmetric: Tensor,
+    structures: tuple[Tensor, ...],
+    mask: Tensor,
+    logits: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """How structures (B, L, 3) agree with the heads (B, S, MEASURES), worked on in chunks of rows.
 
     The measures: mean over pairs of the TM-score's kernel of the error expected from the distogram, the same for the
     best row (the residue that most others are well placed around) and for pairs nearer than NEAR in the structure,
     and the share of expected base pairs that are formed.
+
+    Args:
+        heads: on the symmetrised pair track.
+        symmetric: (B, L, L, C) pair + its transpose.
+        structures: coordinates in Å.
+        mask: (B, L).
+        logits: what the heads gave of all rows, where that is there already.
     """
     centres = distogram_centres(symmetric.device)
     scale = tm_scale(mask.sum(1)).clamp_min(1.0)[:, None, None]
     rows: list[list[Tensor]] = [[] for _ in structures]
-    size = symmetric.shape[1]
-    for first in range(0, size, ROW_CHUNK):
-        part = slice(first, first + ROW_CHUNK)
-        logits, pair_logits = heads(symmetric[:, part])
+    batch, length = mask.shape
+    size = max(1, CHUNK_PAIRS // (batch * length))
+    for first in range(0, length, size):
+        part = slice(first, first + size)
+        bins, pair_logits = heads(symmetric[:, part]) if logits is None else (x[:, part] for x in logits)
         real = (mask[:, part, None] & mask[:, None, :]).float()
         expected = torch.sigmoid(pair_logits) * real
-        probability = logits.softmax(-1)
+        probability = bins.softmax(-1)
         for at, coords in enumerate(structures):
             distance = _rows_of_distances(coords, part)
-            kernel = torch.zeros_like(distance)
-            for k in range(DISTOGRAM_BINS):
-                kernel += probability[..., k] / (1.0 + ((centres[k] - distance) / scale) ** 2)
-            kernel *= real
+            error = (distance[..., None] - centres).div_(scale[..., None])
+            kernel = (probability / error.square_().add_(1.0)).sum(-1) * real
             near = real * (distance < NEAR)
             least, most = rna.FORMED_RANGE
             formed = torch.sigmoid((distance - least) * 2.0) * torch.sigmoid((most - distance) * 2.0)

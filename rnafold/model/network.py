@@ -185,8 +185,8 @@ class PairNetwork(nn.Module):
         out = self.norm_out(single)
         lddt = torch.sigmoid(self.lddt(out)[..., 0].float())
         symmetric = pair + pair.transpose(1, 2)
-        logits = self.pair_heads(symmetric) if torch.is_grad_enabled() else (None, None)
-        measures = measure_agreement(self.pair_heads, symmetric, (start, coords.detach()), batch.mask)
+        logits = self.pair_heads(symmetric) if torch.is_grad_enabled() else None
+        measures = measure_agreement(self.pair_heads, symmetric, (start, coords.detach()), batch.mask, logits)
         confidence = batch.residue_channels[:, 0, START_CONFIDENCE_CHANNEL]
         expected = self.judge(out, lddt, measures, confidence, batch.mask)
         return Output(
@@ -194,8 +194,8 @@ class PairNetwork(nn.Module):
             lddt=lddt,
             expected_tm=expected[:, 1],
             start_tm=expected[:, 0],
-            distogram=logits[0],
-            pairs=logits[1],
+            distogram=None if logits is None else logits[0],
+            pairs=None if logits is None else logits[1],
         )
 
 
