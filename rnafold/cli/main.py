@@ -29,6 +29,7 @@ typical use:
   python -m rnafold demo                                        everything once, on embedded data, in three minutes
   python -m rnafold train --gpu auto --data DIR                 train on the competition's files below DIR
   python -m rnafold predict --test test_sequences.csv --sample sample_submission.csv --out submission.csv
+  python -m rnafold pick --candidates DIR --test test_sequences.csv --sample sample_submission.csv --out submission.csv
   python -m rnafold check submission.csv --sample sample_submission.csv
   python -m rnafold score submission.csv validation_labels.csv
 
