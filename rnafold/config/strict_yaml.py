@@ -36,6 +36,9 @@ __all__ = [
 ]
 
 _TAG: Final = "tag:yaml.org,2002:"
+# More than any configuration has; anchors of anchors would unfold without end.
+_MOST_BYTES: Final = 4 << 20
+_MOST_NODES: Final = 100_000
 _RESOLVERS: Final = (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false", ["t", "f"]),
@@ -81,6 +84,8 @@ def load_yaml(path: Path | str) -> Section:
     path = Path(path)
     shown = _shorten(path)
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ConfigError(f"{shown}: larger than {_MOST_BYTES >> 20} MiB, expected a configuration")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{shown}: no such file") from None
@@ -107,6 +112,8 @@ def parse_yaml(text: str, source: str, *, with_lines: bool = True) -> Any:
         line = f":{mark.line + 1}" if mark is not None and with_lines else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{source}{line}: not valid YAML: {problem}") from None
+    except RecursionError:
+        raise ConfigError(f"{source}: nested beyond reason") from None
     return None if node is None else _Reader(source, with_lines).read(node, "", ())
 
 
@@ -114,6 +121,7 @@ def parse_yaml(text: str, source: str, *, with_lines: bool = True) -> Any:
 class _Reader:
     source: str
     with_lines: bool
+    num_read: list[int] = dataclasses.field(default_factory=lambda: [0])
 
     def place(self, node: yaml.Node) -> str:
         return f"{self.source}:{node.start_mark.line + 1}" if self.with_lines else self.source
@@ -121,6 +129,9 @@ class _Reader:
     def read(self, node: yaml.Node, key: str, parents: tuple[yaml.Node, ...]) -> Any:
         if any(node is parent for parent in parents):
             raise ConfigError(f"{self.place(node)}: {key}: an anchor that contains itself")
+        self.num_read[0] += 1
+        if self.num_read[0] > _MOST_NODES:  # anchors of anchors
+            raise ConfigError(f"{self.place(node)}: {key}: more than {_MOST_NODES:,} values")
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._read_mapping(node, key, (*parents, node))
         if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import multiprocessing
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -14,6 +16,19 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rnafold.files.atomic import replace_file
+
+# What zipfile, zlib and numpy raise where a file was cut or flipped: a length beyond the memory, a lock never set.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    MemoryError,
+    RuntimeError,
+    zlib.error,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -38,7 +53,7 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
 
 

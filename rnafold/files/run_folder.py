@@ -18,6 +18,7 @@ import numpy as np
 from rnafold.config.strict_yaml import load_yaml
 from rnafold.errors import InputError
 from rnafold.files.atomic import is_temporary, write_text
+from rnafold.files.bounded import read_json
 from rnafold.files.metrics import read_metrics
 from rnafold.files.mounts import hash_file
 from rnafold.structure import FloatArray
@@ -141,7 +142,11 @@ class CheckpointFolder:
 
     def _read_latest(self) -> int | None:
         pointer = self.path / _LATEST
-        match = _STEP.fullmatch(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
+        match = (
+            _STEP.fullmatch(pointer.read_text(encoding="utf-8", errors="replace").strip())
+            if pointer.is_file()
+            else None
+        )
         return int(match[1]) if match else None
 
 
@@ -151,11 +156,11 @@ def find_damage(checkpoint: Path) -> str | None:
     if not path.is_file():
         return "no manifest"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return "the manifest is cut off"
+        manifest = read_object(path)
+    except InputError:
+        return "the manifest is cut off or damaged"
     for name, expected in manifest.items():
-        if not (checkpoint / name).is_file():
+        if Path(name).name != name or not (checkpoint / name).is_file():
             return f"{name} is missing"
         if _fingerprint(checkpoint / name) != expected:
             return f"{name} does not match its sha256"
@@ -219,12 +224,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
     Raises:
         InputError: it is not there, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from None
+    value = read_json(path)
     if not isinstance(value, dict):
         raise InputError(f"{path}: found a {type(value).__name__}, expected a JSON object")
     return value

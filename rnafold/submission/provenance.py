@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import read_json
 from rnafold.files.mounts import hash_file
 from rnafold.structure import ORIGINS, Candidate, Evidence, Origin
 from rnafold.submission.rows import NUM_CONFORMATIONS, read_sample
@@ -173,10 +174,7 @@ def read_records(path: Path, submission: Path) -> dict[str, tuple[PredictionReco
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable JSON ({str(error).splitlines()[0]})") from None
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise InputError(f"{path}: not a record of predictions (expected the format {_FORMAT!r})")
     if not isinstance(content.get("sha256"), str) or not isinstance(content.get("predictions"), list):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -57,8 +58,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     for step in checkpoints.candidates():
         problem = find_damage(checkpoints.at(step))
         if problem is None:
-            tensors = {path.stem: load_file(path) for path in sorted(checkpoints.at(step).glob("*.safetensors"))}
-            return Checkpoint(tensors=tensors, state=dict(checkpoints.state(step)))
+            try:
+                tensors = {path.stem: load_file(path) for path in sorted(checkpoints.at(step).glob("*.safetensors"))}
+                return Checkpoint(tensors=tensors, state=dict(checkpoints.state(step)))
+            except (SafetensorError, InputError, OSError, ValueError) as error:
+                problem = " ".join(str(error).split())
         log.warning("checkpoint %s skipped: %s", checkpoints.at(step), problem)
     return None
 

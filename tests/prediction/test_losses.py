@@ -152,6 +152,16 @@ def test_where_the_cpu_fails_too_the_candidates_stand(
     assert "out of memory" in solver.losses.causes["network"][0]
 
 
+def test_a_card_without_float64_is_asked_for_none(
+    entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as on Apple's cards: a float32 tensor of the card cannot become float64; on its way to the CPU it may
+    monkeypatch.setattr(torch.Tensor, "double", boom)
+    solver = make_solver(entries, tmp_path)
+    assert "network" in origins(solver(entries[-1].target, 600.0))
+    assert not solver.losses.causes
+
+
 ALIGNMENTS = {
     "empty": "",
     "stockholm": "# STOCKHOLM 1.0\nq {q}\n//\n",
