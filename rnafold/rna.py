@@ -88,6 +88,22 @@ def parse_dot_bracket(text: str) -> IntArray:
     return partner
 
 
+def format_dot_bracket(partner: Sequence[int] | IntArray) -> str:
+    """The dot-bracket text (L letters) of a partner array; what crosses goes into () [] {} <> and Aa .. Ee in turn.
+
+    Longer stems get the earlier brackets; a stem that finds all of them crossed is left out.
+    """
+    text = ["."] * len(partner)
+    levels: list[list[tuple[int, int]]] = [[] for _ in _OPENING]
+    for i, j, n in sorted(find_stems(partner), key=lambda stem: -stem[2]):
+        for level, kept in enumerate(levels):
+            if not any((a < i < b) != (a < j < b) for a, b in kept):
+                kept.append((i, j))
+                text[i : i + n], text[j - n + 1 : j + 1] = _OPENING[level] * n, _CLOSING[level] * n
+                break
+    return "".join(text)
+
+
 def find_stems(partner: Sequence[int] | IntArray) -> list[tuple[int, int, int]]:
     """Stems (i, j, n) of a partner array: pairs (i, j), (i+1, j-1), .. n of them, 0-based, i < j, in order of i."""
     stems = []

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from rnafold import __version__
 from rnafold.cli.experiment import add_experiment
+from rnafold.cli.fold import add_fold
 from rnafold.cli.kaggle import add_kaggle
 from rnafold.cli.library import add_library
 from rnafold.cli.plan import add_plan, add_quota
@@ -26,6 +27,7 @@ from rnafold.errors import ExitCode, InputError, format_error
 
 _EPILOG = """\
 typical use:
+  python -m rnafold fold GGGAAACUUCGGUUUCCC --out models       one RNA: five models and a page to look at
   python -m rnafold demo                                        everything once, on embedded data, in three minutes
   python -m rnafold train --gpu auto --data DIR                 train on the competition's files below DIR
   python -m rnafold predict --test test_sequences.csv --sample sample_submission.csv --out submission.csv
@@ -48,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rnafold-kit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    add_fold(commands)
     add_train(commands)
     add_predict(commands)
     add_pick(commands)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rnafold.errors import InputError
 from rnafold.features.pair_choice import MIN_PROBABILITY, choose_partners, vary_partners
 from rnafold.features.stem_energy import fold_partition
+from rnafold.features.wishes import WISH_KCAL, PairWishes
 from rnafold.rna import parse_dot_bracket
 from rnafold.structure import Chain, Msa, Pairing, whole_chain
 
@@ -59,6 +60,7 @@ def predict_pairing(
     num_samples: int = 4,
     seed: int = 0,
     msa: Msa | None = None,
+    wishes: PairWishes | None = None,
 ) -> Pairing:
     """Base pairs of a sequence of one or several chains.
 
@@ -75,6 +77,8 @@ def predict_pairing(
         num_samples: further structures.
         seed: of the samples; the same seed gives the same samples.
         msa: alignment whose first row is the sequence.
+        wishes: pairs that must form or must not: what is folded whole takes them for energies, and all that is
+            returned obeys them.
 
     Raises:
         InputError: longer than 20,000 residues.
@@ -89,7 +93,7 @@ def predict_pairing(
         probabilities, source = _fold_chains_apart(sequence, chains, _fold_fallback), "stem-energy fallback"
         partner = None
     elif length <= MAX_UNWINDOWED:
-        probabilities, partner, drawn = _fold_whole(vienna, sequence, chains, num_samples, seed)
+        probabilities, partner, drawn = _fold_whole(vienna, sequence, chains, num_samples, seed, wishes)
         source = "viennarna"
         samples = samples if drawn is None else drawn
     else:
@@ -107,17 +111,24 @@ def predict_pairing(
         samples = vary_partners(probabilities, num_samples, rng)
     if partner is None:
         partner = choose_partners(probabilities)
-    return Pairing(probabilities=probabilities, partner=partner, samples=samples, source=source)
+    pairing = Pairing(probabilities=probabilities, partner=partner, samples=samples, source=source)
+    return wishes.impose(pairing) if wishes else pairing
 
 
 def _fold_whole(
-    vienna: Any, sequence: str, chains: Sequence[Chain], num_samples: int, seed: int
+    vienna: Any,
+    sequence: str,
+    chains: Sequence[Chain],
+    num_samples: int,
+    seed: int,
+    wishes: PairWishes | None = None,
 ) -> tuple[ProbabilityArray, npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
     """Probabilities, minimum-free-energy partners and, for one chain, Boltzmann samples (S, L)."""
     model = vienna.md()
     model.uniq_ML = 1
     strands = "&".join(sequence[chain.start : chain.stop] for chain in chains)
     fold = vienna.fold_compound(strands, model)
+    _tell_wishes(fold, wishes or PairWishes())
     structure, energy = fold.mfe()
     # Without rescaling by the MFE the partition function overflows from about 1,000 residues on.
     fold.exp_params_rescale(energy)
@@ -132,6 +143,15 @@ def _fold_whole(
     vienna.init_rand((seed + zlib.crc32(sequence.encode())) % (1 << 31))
     drawn = [parse_dot_bracket(text) for text in fold.pbacktrack(num_samples)]
     return probabilities, partner, np.stack(drawn)
+
+
+def _tell_wishes(fold: Any, wishes: PairWishes) -> None:
+    """Gives what is to be folded the energies of wishes."""
+    for pairs, energy in ((wishes.formed, -WISH_KCAL), (wishes.forbidden, WISH_KCAL)):
+        for i, j in pairs:
+            fold.sc_add_bp(i + 1, j + 1, energy)
+    for i in wishes.unpaired:
+        fold.sc_add_up(i + 1, -WISH_KCAL)
 
 
 def _fold_long(vienna: Any, sequence: str) -> ProbabilityArray:

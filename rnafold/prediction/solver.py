@@ -252,6 +252,7 @@ def take_refinement(start: Candidate, fold: Fold) -> Candidate:
         origin="network",
         confidence=float(np.clip(start.confidence + change, 0.0, 1.0)),
         note=f"from {start.origin} {start.note}",
+        grounds=start.grounds,
     )
 
 

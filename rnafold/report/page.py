@@ -6,8 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from plotly.offline import get_plotlyjs
-
 from rnafold.files.atomic import write_text
 from rnafold.files.run_folder import RunFolder, read_run
 from rnafold.report import sections
@@ -77,6 +75,8 @@ def write_report(
 
 def build_page(title: str, body: str, figures: Sequence[Figure], views: Sequence[dict[str, Any]]) -> str:
     """The whole document; plotly.js stands in it once."""
+    from plotly.offline import get_plotlyjs
+
     data = {
         "figures": [{"id": f"plot-{f.name}", "data": f.data, "layout": f.layout} for f in figures],
         "views": list(views),

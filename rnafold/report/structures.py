@@ -190,7 +190,7 @@ def build_view(result: TargetResult, quality: StructureQuality, mode: Mode = "ex
     """What the page draws of a target, as JSON: coordinates and errors in tenths of an Å, turned to the widest side."""
     overlay = superpose_result(result, mode)
     reference = result.reference.c1
-    centre, axes = _principal_axes(reference[result.reference.residue_mask])
+    centre, axes = principal_axes(reference[result.reference.residue_mask])
     step = -(-result.score.length // _MAX_DRAWN)
     kept = _choose_drawn(result.score.length, result.chains, step)
 
@@ -221,7 +221,7 @@ def build_view(result: TargetResult, quality: StructureQuality, mode: Mode = "ex
     }
 
 
-def _principal_axes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
+def principal_axes(points: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Centre (3,) and a proper rotation (3, 3) with columns across (widest), away (thinnest) and up."""
     centre = points.mean(0)
     axes = np.linalg.svd(points - centre, full_matrices=True)[2].T.copy()

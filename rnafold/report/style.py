@@ -28,6 +28,7 @@ section { margin-top: 44px; }
 .card p { margin: 0; }
 .card .label, .card .detail { color: var(--soft); font-size: 12.5px; line-height: 1.35; }
 .card .value { font-size: 27px; font-weight: 650; line-height: 1.3; letter-spacing: -0.02em; white-space: nowrap; }
+a { color: var(--blue); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 12px 12px 6px; min-width: 0; }
 figcaption { padding: 0 4px 2px; line-height: 1.35; }
@@ -82,7 +83,7 @@ td.bars, th.bars { width: 34%; min-width: 140px; }
 .switch[aria-pressed="false"] { color: var(--soft); opacity: 0.6; }
 .switch i { width: 11px; height: 11px; border-radius: 50%; display: inline-block; }
 .switch[aria-pressed="false"] i { background: transparent !important; box-shadow: inset 0 0 0 1.5px var(--faint); }
-button:focus-visible, summary:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+a:focus-visible, button:focus-visible, summary:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 .viewer { display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); gap: 12px; margin-bottom: 12px; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(255px, 1fr)); gap: 22px 30px; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 16px; margin: 0; font-size: 14px; }
@@ -91,6 +92,13 @@ details { margin-top: 22px; } summary { cursor: pointer; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px; overflow: auto;
   font-size: 12.5px; line-height: 1.45; max-height: 480px; }
 #page-error { position: fixed; inset: auto 0 0 0; margin: 0; padding: 10px 24px; background: #b3261e; color: #fff; }
+@media print {
+  :root { --paper: #ffffff; --card: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; }
+  main { max-width: none; padding: 0; } body { font-size: 11px; }
+  .tabs, .switches, .modebar, th button::after { display: none !important; }
+  .scroll, pre { max-height: none; overflow: visible; }
+  .card, figure, tr, .fact { break-inside: avoid; } h2 { break-after: avoid; } section { margin-top: 22px; }
+}
 @media (max-width: 980px) {
   main { padding: 22px 18px 48px; }
   h1 { font-size: 28px; }

@@ -96,6 +96,7 @@ def _from_complex(task: ModellingTask, assignment: Assignment) -> Candidate:
         partner[rows] = np.where(outside, inside, np.where(merged >= 0, merged + chain.start, -1))
     lost = np.flatnonzero(partner >= 0)
     partner[lost[partner[partner[lost]] != lost]] = -1
+    carried, partner = task.release(carried), task.obey(partner)
     coords, grounds = build_hybrid(target.sequence, target.chains, carried, partner, task.fragments, task.seed)
     note = f"complex {assignment.frame}"
     return Candidate(coords=coords, origin="template", confidence=assignment.score, note=note, grounds=grounds)

@@ -126,8 +126,9 @@ def build_hybrids(task: ModellingTask, ranked: Sequence[Ranked]) -> Iterator[Can
     chains = whole_chain(len(sequence))
     for number, entry in enumerate(ranked):
         partner = pair_with_template(sequence, library, entry.hit, task.pairing.partner, refold)
-        carried = library.carry_coords(entry.hit)
-        coords, grounds = build_hybrid(sequence, chains, carried, partner, task.fragments, task.seed + number)
+        carried = task.release(library.carry_coords(entry.hit))
+        partner, seed = task.obey(partner), task.seed + number
+        coords, grounds = build_hybrid(sequence, chains, carried, partner, task.fragments, seed)
         name = library.chain_id(entry.hit.chain)
         yield Candidate(coords=coords, origin="template", confidence=entry.expected_tm, note=name, grounds=grounds)
 
@@ -146,7 +147,7 @@ def build_assemblies(task: ModellingTask, count: int, ranked: Sequence[Ranked] =
     for number, structure in enumerate(structures_to_assemble(task, ranked, count)):
         coords, grounds = build_model(
             target.sequence,
-            structure.partner,
+            task.obey(structure.partner),
             target.chains,
             task.fragments,
             seed=task.seed + number,

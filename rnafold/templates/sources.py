@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rnafold.assembly.fragments import FragmentLibrary
-from rnafold.structure import Pairing, Target, whole_chain
+from rnafold.features.wishes import PairWishes
+from rnafold.structure import FloatArray, IntArray, Pairing, Target, whole_chain
 from rnafold.templates.alignment import Hit
 from rnafold.templates.complexes import group_complexes
 from rnafold.templates.library import Gate, TemplateLibrary
@@ -63,6 +64,7 @@ class ModellingTask:
         sources: library, loops and models.
         gate: what of them the target may see (`gate_for`); None switches every gate off, which leaks.
         seed: of every random choice on the way.
+        wishes: pairs that must form or must not, which the predicted pairs obey already.
     """
 
     target: Target
@@ -70,6 +72,7 @@ class ModellingTask:
     sources: Sources
     gate: Gate | None
     seed: int = 0
+    wishes: PairWishes | None = None
 
     @property
     def fragments(self) -> FragmentLibrary:
@@ -90,10 +93,20 @@ class ModellingTask:
         before = None if self.gate is None else self.gate.before
         return model if model is not None and model.may_rate(before) else None
 
+    def obey(self, partner: IntArray) -> IntArray:
+        """Partners (L,) as the wishes want them."""
+        return self.wishes.obey(partner) if self.wishes else partner
+
+    def release(self, carried: FloatArray) -> FloatArray:
+        """Template coordinates (L, 3) without those that stand against the wishes."""
+        return self.wishes.release(carried) if self.wishes else carried
+
     def for_chain(self, sequence: str, pairing: Pairing) -> "ModellingTask":
-        """The task of one chain on its own, behind the gate of the whole target."""
+        """The task of one chain on its own, behind the gate of the whole target; wishes as of its first copy."""
         alone = Target(target_id=self.target.target_id, sequence=sequence, chains=whole_chain(len(sequence)))
-        return replace(self, target=alone, pairing=pairing)
+        first = next((c for c in self.target.chains if self.target.sequence[c.start : c.stop] == sequence), None)
+        wishes = self.wishes.cut(first.start, first.stop) if self.wishes and first is not None else None
+        return replace(self, target=alone, pairing=pairing, wishes=wishes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
