@@ -111,9 +111,7 @@ def _split(place: str, text: str) -> tuple[str, ...]:
             raise InputError(f"{place}: a chain without letters, expected letters ACGU")
         wrong = next((letter for letter in chain.upper() if letter not in _LETTERS), None)
         if wrong is not None:
-            raise InputError(
-                f"{place}: {wrong!r} at position {chain.upper().index(wrong) + 1}, expected letters ACGU"
-            )
+            raise InputError(f"{place}: {wrong!r} at position {chain.upper().index(wrong) + 1}, expected letters ACGU")
     return chains
 
 

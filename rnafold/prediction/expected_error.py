@@ -39,7 +39,7 @@ def expect_errors(model: Candidate, pool: Sequence[Candidate]) -> FloatArray:
 
 
 def _measure_spread(coords: FloatArray, others: Sequence[Candidate]) -> FloatArray:
-    """(L,) root mean square distance of others' residues to a model's, by their confidence; one value without others."""
+    """(L,) root mean square distance of others' residues to a model's, by confidence; one value without others."""
     reference = structure_from_points(coords)
     total, weights = np.full(len(coords), _LEAST_ERROR**2), 1.0
     for other in others:

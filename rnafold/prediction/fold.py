@@ -282,4 +282,6 @@ def check_wishes(targets: Sequence[Target], wishes: Mapping[str, PairWishes]) ->
                 log.warning("%s: positions %d and %d are too near to pair", target.target_id, i + 1, j + 1)
             elif not matrix[tokens[i], tokens[j]]:
                 pair = f"{target.sequence[i]}{i + 1} and {target.sequence[j]}{j + 1}"
-                log.warning("%s: %s make no canonical pair; the models are built as if they did", target.target_id, pair)
+                log.warning(
+                    "%s: %s make no canonical pair; the models are built as if they did", target.target_id, pair
+                )

@@ -65,7 +65,10 @@ def draw_arcs(
     middle = _STRIP * (1 + len(strips)) + 6
     height = top + middle + _height(below, rise) + 4
     x = [step * (k + 1) for k in range(len(sequence))]
-    parts = [f'<svg class="arcs" viewBox="-4 0 {width + 8:.0f} {height:.0f}" role="img" aria-label="{escape(title)}">']
+    parts = [
+        f'<svg class="arcs" viewBox="-4 0 {width + 8:.0f} {height:.0f}" role="img" '
+        f'style="max-width:{1.25 * width:.0f}px" aria-label="{escape(title)}">'
+    ]
     parts.append(f"<title>{escape(title)}</title>")
     parts += [_draw_arc(arc, x, top, rise, -1.0, sequence) for arc in above]
     parts += [_draw_arc(arc, x, top + middle, rise, 1.0, sequence) for arc in below]

@@ -1,5 +1,6 @@
 """What `fold` leaves of an RNA: models as mmCIF and PDB, models.json, and one HTML page that needs nothing else."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from html import escape
@@ -19,7 +20,17 @@ from rnafold.report.fold_script import FOLD_SCRIPT
 from rnafold.report.structures import principal_axes
 from rnafold.report.style import STYLE
 from rnafold.scoring.tm import match_residues, superpose_pairs
-from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM, Candidate, FloatArray, IntArray, structure_from_points
+from rnafold.structure import (
+    CARRIED,
+    FILLED,
+    LINKER,
+    LOOP,
+    STEM,
+    Candidate,
+    FloatArray,
+    IntArray,
+    structure_from_points,
+)
 
 FORMAT: Final = "rnafold fold 1"
 REMARK: Final = "EXPECTED ERROR OF THE RESIDUE IN ANGSTROM"
@@ -35,6 +46,7 @@ _GROUNDS: Final = {
     FILLED: ("built, nothing known", "#b9c1ca"),
 }
 _OUTSIDE: Final = 5
+_ORIGIN_WORDS: Final = {"network": "refined", "fallback": "plain strand", "other": "another program"}
 _PROGRAM: Final = ("another program's model", "#8f6a3a")
 
 
@@ -143,7 +155,7 @@ def list_grounds(model: Candidate) -> list[dict[str, Any]]:
     """Stretches of residues (first and last from 1) and what each rests on."""
     kinds = _kinds_of(model)
     edges = [0, *(np.flatnonzero(np.diff(kinds)) + 1).tolist(), len(kinds)]
-    return [{"first": a + 1, "last": b, "on": _name_kind(int(kinds[a]))[0]} for a, b in zip(edges, edges[1:])]
+    return [{"first": a + 1, "last": b, "on": _name_kind(int(kinds[a]))[0]} for a, b in itertools.pairwise(edges)]
 
 
 def build_fold_page(folded: Folded, coords: FloatArray, files: Sequence[str]) -> str:
@@ -209,7 +221,7 @@ def _write_header(folded: Folded) -> str:
 def _name_origin(model: Candidate) -> str:
     if model.source:
         return model.source
-    return {"network": "refined", "fallback": "plain strand", "other": "another program"}.get(model.origin, model.origin)
+    return _ORIGIN_WORDS.get(model.origin, model.origin)
 
 
 def _write_view(folded: Folded, limit: int, kinds: Sequence[IntArray]) -> str:
@@ -254,11 +266,13 @@ def _write_arcs(folded: Folded, limit: int, kinds: Sequence[IntArray]) -> str:
     sure = [float(pairing.probabilities[i, j]) if j >= 0 else 0.0 for i, j in enumerate(pairing.partner)]
     above = list_arcs(pairing.partner, sure)
     blocks = []
-    for k, (model, partner, errors) in enumerate(zip(folded.models, folded.partners, folded.errors)):
+    for k, (partner, errors) in enumerate(zip(folded.partners, folded.errors)):
         below = list_arcs(partner, kind="formed")
         knots = sum(arc.kind == "knot" for arc in below)
         strips = [
-            Strip(label="expected error", colors=[_color(e, limit) for e in errors], words=[f"{e:.1f} Å" for e in errors]),
+            Strip(
+                label="expected error", colors=[_color(e, limit) for e in errors], words=[f"{e:.1f} Å" for e in errors]
+            ),
             Strip(
                 label="rests on",
                 colors=[_name_kind(int(kind))[1] for kind in kinds[k]],
@@ -266,8 +280,8 @@ def _write_arcs(folded: Folded, limit: int, kinds: Sequence[IntArray]) -> str:
             ),
         ]
         title = (
-            f"Secondary structure as arcs. Above the sequence {len(above)} predicted pairs, below it {len(below)} pairs "
-            f"that model {k + 1} forms, {knots} of them in pseudoknots: {rna.format_dot_bracket(partner)}"
+            f"Secondary structure as arcs. Above the sequence {len(above)} predicted pairs, below it {len(below)} "
+            f"pairs that model {k + 1} forms, {knots} of them in pseudoknots: {rna.format_dot_bracket(partner)}"
         )
         drawing = draw_arcs(target.sequence, target.chains, above, below, strips, title=title)
         blocks.append(f'<figure data-arcs="{k}"{" hidden" if k else ""}>{drawing}</figure>')

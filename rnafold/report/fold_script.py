@@ -85,9 +85,12 @@ function draw() {
     const fog = Math.max(0, Math.min(0.62, 0.31 - 0.31 * depth / reach)) + (main ? 0 : 0.15);
     const color = (piece.rung ? hex(page.dataset.dark ? "#7d8894" : "#9aa4ae") : colorOf(model, piece.residue))
       .map((value, x) => Math.round(value + (paper[x] - value) * fog));
-    const thick = (piece.rung ? 0.5 : main ? 2.3 : 0.9) * Math.max(scale, 1.2);
+    const thick = (piece.rung ? 0.5 : main ? 2 : 0.7) * Math.max(scale, 1.2);
+    const size = Math.hypot(b[0] - a[0], b[1] - a[1]) || 1, [ux, uy] = [(b[0] - a[0]) / size, (b[1] - a[1]) / size];
     const stroke = (style, wide, cap) => { pen.strokeStyle = style; pen.lineWidth = wide; pen.lineCap = cap;
-      pen.beginPath(); pen.moveTo(a[0], a[1]); pen.lineTo(b[0], b[1]); pen.stroke(); };
+      const more = cap === "butt" ? 1.5 : 0;
+      pen.beginPath(); pen.moveTo(a[0] - more * ux, a[1] - more * uy);
+      pen.lineTo(b[0] + more * ux, b[1] + more * uy); pen.stroke(); };
     // the dark rim ends flat, so that the round end of the next piece covers no seam of it
     if (main && !piece.rung) stroke("rgb(" + color.map((value) => Math.round(value * 0.5)) + ")", thick + 2, "butt");
     stroke("rgb(" + color + ")", thick, "round");

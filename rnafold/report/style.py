@@ -83,7 +83,8 @@ td.bars, th.bars { width: 34%; min-width: 140px; }
 .switch[aria-pressed="false"] { color: var(--soft); opacity: 0.6; }
 .switch i { width: 11px; height: 11px; border-radius: 50%; display: inline-block; }
 .switch[aria-pressed="false"] i { background: transparent !important; box-shadow: inset 0 0 0 1.5px var(--faint); }
-a:focus-visible, button:focus-visible, summary:focus-visible, [tabindex]:focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
+a:focus-visible, button:focus-visible, summary:focus-visible, [tabindex]:focus-visible {
+  outline: 2px solid var(--blue); outline-offset: 2px; }
 .viewer { display: grid; grid-template-columns: minmax(0, 1.25fr) minmax(0, 1fr); gap: 12px; margin-bottom: 12px; }
 .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(255px, 1fr)); gap: 22px 30px; }
 dl { display: grid; grid-template-columns: auto 1fr; gap: 3px 16px; margin: 0; font-size: 14px; }

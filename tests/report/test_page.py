@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -30,8 +29,8 @@ from rnafold.report.structures import (
 )
 from rnafold.structure import Chain, Score, structure_from_points, whole_chain
 from rnafold.submission import COLUMNS, PredictionRecord, write_records
+from tests.pieces.browser import CHROMIUM, DRIVER_NOTES
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CONFIG = "model:\n  name: minimal\ntrain:\n  seed: 7\nhardware:\n  name: any CPU\n  memory:\n    total_gib: 8.0\n"
 TERMS = {"superposed": 2.0, "bond": 0.5}
 
@@ -460,7 +459,6 @@ def test_export_writes_five_superposed_models_a_target(
 
 
 # What the browser says about its own software renderer; anything else on the console is a fault of the page.
-DRIVER_NOTES = ("GL Driver Message", "willReadFrequently", "global variable initializers", "GPU stall")
 WATCH = """<script>
 const root = document.documentElement;
 const say = (word) => { root.dataset.faults = (root.dataset.faults || "") + word; };
