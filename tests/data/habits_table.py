@@ -292,6 +292,13 @@ HABITS = (
         WHOLE,
         cif(strand(), labels=Labels(seq="1"), columns=ONLY_LABEL),
     ),
+    Habit(
+        "Text editors",
+        "an author's name in Latin-1, a letter that is no ASCII in an atom's line",
+        "latin.pdb",
+        WHOLE,
+        pdb("AUTHOR    J.MÜLLER", strand(), end="").replace("      P\n", "      Å\n", 1).encode("latin-1"),
+    ),
     Habit("Coot", "modified residues listed after the chain", "coot.pdb", WHOLE, pdb([*PSU[:4], *PSU[5:]], PSU[4:5])),
     Habit(
         "tRNA numbering",

@@ -205,10 +205,22 @@ def test_what_the_file_states_comes_before_the_table() -> None:
         ("a.txt", "x", "expected .cif"),
         ("a.cif", "", "the file is empty"),
         ("a.cif", "data_X\n_entry.id X\n", "no _atom_site rows"),
+        ("a.cif", "data_X\nloop_\n_atom_site.id\n_atom_site.Cartn_x\n1 2.0\n", "no Cartn_y"),
+        ("a.cif", "data_X\n_entry.id 'X\n", "not a complete mmCIF file"),
+        ("a.pdb", pdb_atom(1, "C1'", " ", "G", "A", 1, 1.0) + "\nATO", "the last line is 'ATO', cut off"),
         ("a.pdb", "HEADER\nEND\n", "no ATOM rows"),
         ("a.pdb", "\n".join(pdb_atom(i, "C1'", " ", "DA", "B", i, float(i)) for i in range(1, 6)), "no RNA chain"),
     ],
-    ids=["suffix", "empty", "no atoms in cif", "no atoms in pdb", "only DNA"],
+    ids=[
+        "suffix",
+        "empty",
+        "no atoms in cif",
+        "no y in cif",
+        "open quote in cif",
+        "cut off",
+        "no atoms in pdb",
+        "only DNA",
+    ],
 )
 def test_files_without_rna_are_refused_in_one_line(tmp_path: Path, name: str, text: str, words: str) -> None:
     path = tmp_path / name

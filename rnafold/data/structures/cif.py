@@ -18,7 +18,7 @@ import gemmi
 from rnafold.data.structures.chains import RnaChain, build_chains, is_rna, place_sites
 from rnafold.data.structures.dates import parse_date
 from rnafold.data.structures.residues import read_letter
-from rnafold.data.structures.sites import KEPT_ATOMS, AtomRecord, ChainSites, Point
+from rnafold.data.structures.sites import KEPT_ATOMS, PLAIN_BYTES, AtomRecord, ChainSites, Point
 from rnafold.errors import InputError
 from rnafold.rna import ATOM_NAME, UNKNOWN
 
@@ -31,7 +31,6 @@ _QUOTED: Final = ("'", '"', ";")
 _NO_RNA: Final = frozenset({"polypeptide(l)", "polypeptide(d)", "polydeoxyribonucleotide", "cyclic-pseudo-peptide"})
 # Of a chain's residues this part must have the letters of the sequence that the file states for its label ids.
 _LEAST_AGREEMENT: Final = 0.9
-_ALL_BYTES: Final = bytes(byte if byte < 128 else ord("?") for byte in range(256))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ def read_cif(data: bytes) -> list[CifBlock]:
     Raises:
         InputError: not an mmCIF file, cut off, without atoms, or a C1' whose coordinates are no numbers.
     """
-    data = data if data.isascii() else data.translate(_ALL_BYTES)
+    data = data if data.isascii() else data.translate(PLAIN_BYTES)
     thin = keep_representatives(data)
     if thin is not None:
         # whatever is wrong or wanting there is said or read of the whole file
@@ -98,6 +97,8 @@ def _read_document(data: bytes, all_atoms: bool) -> list[CifBlock]:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"not a complete mmCIF file ({' '.join(str(error).split())})") from error
     blocks = [block for block in document if len(block.find_values("_atom_site.Cartn_x"))]
+    if not all(len(block.find_values(f"_atom_site.Cartn_{axis}")) for block in blocks for axis in "yz"):
+        raise InputError("_atom_site has no Cartn_y or no Cartn_z")
     if not blocks:
         raise InputError("no _atom_site rows, expected an mmCIF file with atoms")
     return [_read_block(block, all_atoms) for block in blocks]

@@ -11,6 +11,7 @@ from typing import Final
 from rnafold.data.structures.chains import RnaChain
 from rnafold.data.structures.cif import read_cif
 from rnafold.data.structures.pdb import read_pdb
+from rnafold.data.structures.sites import PLAIN_BYTES
 from rnafold.data.tables import open_binary
 from rnafold.errors import InputError
 
@@ -72,7 +73,7 @@ def read_structure(path: str | Path) -> StructureFile:
             released = min((block.released for block in blocks if block.released), default=None)
             code = blocks[0].code
         else:
-            found, released, code = read_pdb(data.decode("ascii", errors="replace"))
+            found, released, code = read_pdb(data.translate(PLAIN_BYTES).decode("ascii"))
             chains = [(chain.chain_id, chain) for chain in found]
     except InputError as error:
         raise InputError(f"{path}: {error}") from error

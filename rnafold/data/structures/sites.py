@@ -13,6 +13,8 @@ Point = tuple[float, float, float]
 # DNA and neither apart. Names with a star (before 2007) stand for those with a prime.
 _KEPT: Final = (ATOM_NAME, "C2'", "C4'", "O2'", "O3'", "P", "N9", "N1")
 KEPT_ATOMS: Final[dict[str, str]] = {name: name for name in _KEPT} | {name.replace("'", "*"): name for name in _KEPT}
+# Both formats are ASCII: any other byte (an author's name) reads as a question mark, so that columns stay in place.
+PLAIN_BYTES: Final = bytes(byte if byte < 128 else ord("?") for byte in range(256))
 # O3'-P of neighbours is 1.6 Å.
 _MOST_BOND: Final = 2.5
 
