@@ -101,26 +101,38 @@ def _read_files(folders: Sequence[str | Path], cache: str | Path | None) -> Prep
     place = None if cache is None else Path(cache) / f"library-{fingerprint(paths)}"
     try:
         if place is not None and place.is_dir():
-            return load_prepared(place)[0]
+            prepared, manifest = load_prepared(place)
+            _log_left_out(manifest.left_out, len(structures))
+            return prepared
     except InputError as error:
         log.warning("%s; it is read again from the files", error)
-    library = TemplateLibrary.from_entries(_drop_doubles(_read_all(tables, structures)), with_undated=True)
+    unreadable: list[str] = []
+    entries = _drop_doubles(_read_all(tables, structures, unreadable))
+    library = TemplateLibrary.from_entries(entries, with_undated=True)
+    _log_left_out(unreadable, len(structures))
     prepared = PreparedLibrary(library=library, index=LibraryIndex(library), fragments=build_fragments(library))
     if place is not None:
         try:
-            save_prepared(place, prepared, describe(library, {}))
+            save_prepared(place, prepared, describe(library, {}, unreadable))
         except (InputError, OSError) as error:
             log.warning("the template library is not kept for the next run: %s", error)
     return prepared
 
 
-def _read_all(tables: Iterable[tuple[Path, Path]], structures: Sequence[Path]) -> Iterator[Entry]:
+def _log_left_out(unreadable: Sequence[str], num_files: int) -> None:
+    if unreadable:
+        log.warning("%d of %d structure files left out, first: %s", len(unreadable), num_files, unreadable[0])
+
+
+def _read_all(
+    tables: Iterable[tuple[Path, Path]], structures: Sequence[Path], unreadable: list[str]
+) -> Iterator[Entry]:
+    """The entries of tables and files; what is wrong with a file goes into `unreadable`."""
     for sequences, labels in tables:
         try:
             yield from read_entries(sequences, labels)
         except (InputError, OSError) as error:
             log.warning("a table of known structures is left out: %s", error)
-    unreadable: list[str] = []
     names = name_apart(structures)
     for path in tqdm(structures, desc="structures", unit="file", disable=None):
         try:
@@ -128,8 +140,6 @@ def _read_all(tables: Iterable[tuple[Path, Path]], structures: Sequence[Path]) -
                 yield rename_entry(entry, cut_endings(path.name), names[path])
         except (InputError, OSError) as error:
             unreadable.append(str(error))
-    if unreadable:
-        log.warning("%d of %d structure files left out, first: %s", len(unreadable), len(structures), unreadable[0])
 
 
 def rename_entry(entry: Entry, stem: str, name: str) -> Entry:

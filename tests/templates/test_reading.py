@@ -1,5 +1,6 @@
 """The library read from competition files and structure files, and its cache."""
 
+import datetime
 import gzip
 import logging
 from pathlib import Path
@@ -7,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnafold.data.stoichiometry import build_chains
 from rnafold.errors import InputError
+from rnafold.structure import Target
 from rnafold.templates import reading
+from rnafold.templates.library import gate_for
+from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.reading import load_models, load_sources, name_apart, read_library
-from rnafold.templates.sources import Sources
-from tests.pieces.folds import make_entries
+from rnafold.templates.sources import ModellingTask, Sources
+from tests.pieces.folds import FOLDS, make_entries, make_pairing
 
 
 def _write_tables(folder: Path) -> None:
@@ -83,6 +88,28 @@ def test_files_of_one_name_in_several_folders_all_give_entries(tmp_path: Path) -
     assert len(Sources(library, None).complexes) == 3  # no two of them share a frame
 
 
+def test_two_files_with_a_common_beginning_never_join_a_complex(tmp_path: Path) -> None:
+    names = list(FOLDS)[:3:2]
+    entries = make_entries()[:3:2]
+    for name, index, shift in (("rna_a", 0, 0.0), ("rna_b", 2, 400.0)):
+        _write_model(tmp_path / f"{name}.pdb", index, shift, released="01-JAN-10")
+    first_length = entries[0].target.length
+    target = Target(
+        target_id="rna_1",
+        sequence="".join(entry.target.sequence for entry in entries),
+        chains=build_chains([("A", 1, first_length), ("B", 1, entries[1].target.length)]),
+        cutoff=datetime.date(2030, 1, 1),
+    )
+    sources = Sources(read_library([tmp_path]), None)
+    assert sources.library.allowed(gate_for(target)).all(), "rna_1 is neither rna_a nor rna_b"
+    pairing = make_pairing("".join(FOLDS[name][1] for name in names))
+    task = ModellingTask(target=target, pairing=pairing, sources=sources, gate=gate_for(target))
+    for candidate in build_candidates(task, num_templates=4, num_assemblies=4):
+        first, second = candidate.coords[:first_length], candidate.coords[first_length:]
+        assert "complex" not in candidate.note
+        assert np.linalg.norm(first.mean(0) - second.mean(0)) < 200.0
+
+
 def test_files_are_named_apart_by_ending_or_folder() -> None:
     paths = [Path(name) for name in ("t/1abc.pdb", "t/1abc.cif", "t/a/x.pdb", "t/b/x.pdb", "u/a/x.pdb", "t/y.ent.gz")]
     assert list(name_apart(paths).values()) == ["1abc.pdb", "1abc.cif", "t/a/x", "t/b/x", "u/a/x", "y"]
@@ -103,9 +130,12 @@ def test_a_damaged_file_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCap
         (tmp_path / ("bad.pdb.gz" if fault == "packed" else "bad.pdb")).write_bytes(data[: len(data) // 2])
     else:
         (tmp_path / "bad.pdb").write_text(text[:440] if fault == "cut" else text.replace(text[110:118], "********"))
-    with caplog.at_level(logging.WARNING):
-        assert read_library([tmp_path]).ids == ["good_A"]
-    assert "1 of 2 structure files left out, first: " in caplog.text and "bad.pdb" in caplog.text
+    cache = tmp_path.parent / f"{tmp_path.name}-cache"
+    for _ in range(2):  # the second time from the cache
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert read_library([tmp_path], cache).ids == ["good_A"]
+        assert "1 of 2 structure files left out, first: " in caplog.text and "bad.pdb" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["a file in its place", "a damaged library"])
