@@ -1,7 +1,6 @@
 """Other programs' models as candidates: what a model lacks is built by the assembler around what it has."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from rnafold.candidates.sources import OutsideModel, Source
 from rnafold.structure import Candidate, Evidence, Pairing, Target
 
 # More models of one source and target tell little and cost much: the most confident, else the program's first, stay.
-MOST_OF_A_SOURCE: Final = 12
+# All sources together have so many of a target, for all are compared with all; of each at least a few stay.
+MOST_OF_A_SOURCE, LEAST_OF_A_SOURCE, MOST_OF_A_TARGET = 12, 3, 240
 
 
 def build_outside(
@@ -27,20 +27,22 @@ def build_outside(
         seed: of what is built.
     """
     made = []
-    for source in sources:
-        models = choose_models(source.models.get(target.target_id, ()))
+    present = [source for source in sources if source.models.get(target.target_id)]
+    most = min(MOST_OF_A_SOURCE, max(LEAST_OF_A_SOURCE, MOST_OF_A_TARGET // max(len(present), 1)))
+    for source in present:
+        models = choose_models(source.models[target.target_id], most)
         for number, model in enumerate(models):
             relative = calibration.compare(source, model, models)
             made.append(_build(target, source, model, relative, pairing, seed + number))
     return made
 
 
-def choose_models(models: Sequence[OutsideModel]) -> list[OutsideModel]:
-    """At most MOST_OF_A_SOURCE models of one source, in the program's order."""
-    if len(models) <= MOST_OF_A_SOURCE:
+def choose_models(models: Sequence[OutsideModel], most: int) -> list[OutsideModel]:
+    """At most `most` models of one source, in the program's order."""
+    if len(models) <= most:
         return list(models)
     sure = sorted(range(len(models)), key=lambda k: -(own.value if (own := models[k].own) else -np.inf))
-    return [models[k] for k in sorted(sure[:MOST_OF_A_SOURCE])]
+    return [models[k] for k in sorted(sure[:most])]
 
 
 def _build(

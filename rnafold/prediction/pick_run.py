@@ -129,7 +129,8 @@ def format_choices(outcome: Outcome) -> str:
 def _format_place(record: PredictionRecord) -> str:
     figures = []
     if record.confidence is not None:
-        figures.append(f"expected {record.confidence:.2f}")
+        spread = "" if record.spread is None else f" +- {record.spread:.2f}"
+        figures.append(f"expected {record.confidence:.2f}{spread}")
     if record.likeness is not None:
         figures.append(f"like others {record.likeness:.2f}")
     figures += ["may have been seen"] if record.may_have_seen else []

@@ -35,6 +35,7 @@ class PredictionRecord:
             quality control and only fills a place).
         note: from what (a template's id, a seed, another program's file).
         source: the other program that made it, "" for this one.
+        spread: standard deviation of the TM-score around the expected one, where several programs' were judged.
         likeness: mean TM-score to the other sources' models, where several programs' were judged on one scale.
         own_confidence: what that program says of it itself; `own_name` says which figure that is.
         may_have_seen: the target was released before the stated training cutoff of the program.
@@ -47,6 +48,7 @@ class PredictionRecord:
     confidence: float | None
     note: str = ""
     source: str = ""
+    spread: float | None = None
     likeness: float | None = None
     own_confidence: float | None = None
     own_name: str = ""
@@ -57,6 +59,7 @@ class PredictionRecord:
 # What a record has only where other programs' models were judged, each with its kinds.
 _OPTIONAL: Final[dict[str, tuple[type, ...]]] = {
     "source": (str,),
+    "spread": (float, int, NoneType),
     "likeness": (float, int, NoneType),
     "own_confidence": (float, int, NoneType),
     "own_name": (str,),
@@ -82,6 +85,7 @@ def _describe(target_id: str, number: int, candidate: Candidate) -> PredictionRe
         confidence=float(candidate.confidence) if 0.0 < candidate.confidence <= 1.0 else None,
         note=candidate.note,
         source=candidate.source,
+        spread=evidence.spread or None,
         likeness=evidence.likeness,
         own_confidence=evidence.own_confidence,
         own_name=evidence.own_name,
@@ -188,7 +192,7 @@ def _parse_record(item: Any, place: str) -> PredictionRecord:
         raise InputError(f"{place}: expected the keys target_id, prediction, origin, confidence and note")
     wrong = [name for name, kind in kinds.items() if type(item[name]) is not kind]
     wrong += [name for name in _OPTIONAL if name in item and type(item[name]) not in _OPTIONAL[name]]
-    for name in ("likeness", "own_confidence"):
+    for name in ("spread", "likeness", "own_confidence"):
         if isinstance(item.get(name), float) and not math.isfinite(item[name]):
             wrong.append(name)
     confidence = item["confidence"]

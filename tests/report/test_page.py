@@ -27,8 +27,9 @@ from rnafold.report.structures import (
     measure_quality,
     superpose_result,
 )
-from rnafold.structure import Chain, Score, structure_from_points, whole_chain
-from rnafold.submission import COLUMNS, PredictionRecord, write_records
+from rnafold.structure import Candidate, Chain, Score, structure_from_points, whole_chain
+from rnafold.submission import COLUMNS, PredictionRecord, read_submission, write_records
+from rnafold.submission.pool import write_pool
 from tests.pieces.browser import CHROMIUM, DRIVER_NOTES
 
 CONFIG = "model:\n  name: minimal\ntrain:\n  seed: 7\nhardware:\n  name: any CPU\n  memory:\n    total_gib: 8.0\n"
@@ -244,6 +245,20 @@ def test_expected_scores_stand_against_achieved_ones_with_r_error_and_bins(tmp_p
     assert bins["y"] == pytest.approx([np.mean([a for _, a in tenths[k]]) for k in sorted(tenths)], abs=1e-4)
     rows = re.findall(r"<tr><td>(\w+)</td><td class='num'>(\d+)</td>", body)
     assert rows == [("assembly", "7"), ("template", "6"), ("all", "13")]
+
+
+def test_the_choice_among_several_programs_has_a_table_of_its_own(tmp_path: Path) -> None:
+    submission, labels = write_submission(tmp_path)
+    write_expectations(submission, [[0.5] * 5 for _ in range(3)])
+    points = read_submission(submission).predictions("T1")
+    pool = [Candidate(coords=p, origin="other", confidence=0.1 * k, source=f"S{k}") for k, p in enumerate(points)]
+    run = write_run(tmp_path / "a", [])
+    assert "choice-table" not in write_report(run, None, submission, labels).read_text(encoding="utf-8")
+    write_pool(submission, {"T1": pool})
+    page = write_report(run, None, submission, labels).read_text(encoding="utf-8")
+    assert '<section id="choice"><h2>The five stay 0.000 below the best candidate on average</h2>' in page
+    # noise grows with the number, and so does what is expected: the wrong way round
+    assert "<td>T1</td><td class='num'>5</td><td class='num'>−1.00</td>" in page
 
 
 def test_a_missing_or_stale_record_is_one_line_in_the_report_and_refused_where_asked_for(
