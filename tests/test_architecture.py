@@ -35,7 +35,7 @@ DOORS = {
     "gemmi": ["data.structures", "candidates.traces"],
     "sklearn": ["data.splits", "templates.ranker"],
     "edlib": ["data.identity"],
-    "accelerate": ["training.ranks"],
+    "accelerate": ["training.ranks", "prediction.team"],
     "plotly": ["report"],
     "yaml": ["config.strict_yaml"],
     "RNA": ["features.secondary"],

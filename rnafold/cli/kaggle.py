@@ -13,6 +13,9 @@ from rnafold.planner.quota.ledger import LEDGER_FILE
 ROOT = Path("dist/kaggle")
 LEDGER = Path("runs") / LEDGER_FILE
 KINDS = ("train", "predict")
+KERNELS = (*KINDS, "prepare")
+# Which of a notebook's parameters says how long a pushed session may take.
+HOURS_OF = {"train": "HOURS", "predict": "COMMIT_HOURS", "prepare": "HOURS"}
 
 
 def add_kaggle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,7 +38,7 @@ def add_kaggle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _add_common(action: argparse.ArgumentParser) -> None:
-    action.add_argument("kernel", choices=KINDS)
+    action.add_argument("kernel", choices=KERNELS)
     action.add_argument("--user", metavar="NAME", help="your Kaggle user name (default: $KAGGLE_USERNAME)")
     action.add_argument("--yes", action="store_true", help="do it; without, only say what would be done")
 
@@ -165,28 +168,42 @@ def _push(arguments: argparse.Namespace) -> int:
             competition=arguments.competition,
             datasets=tuple(arguments.dataset),
             fresh=fresh,
+            absent=_list_absent(api, source, user),
             parameters=tuple(arguments.parameter),
         ),
     )
-    name_of_hours = "HOURS" if arguments.kernel == "train" else "COMMIT_HOURS"
+    name_of_hours, on_gpu = HOURS_OF[arguments.kernel], bool(kernel.metadata["enable_gpu"])
     hours = float(kernel.parameters[name_of_hours])
     print(f"dataset {user}/rnafold-bundle, private:")
     _print_files(arguments.bundle, manifest["files"])
-    print(f"kernel {kernel.id}, private, internet off, {kernel.metadata['machine_shape']}:")
+    print(f"kernel {kernel.id}, private, internet off, {kernel.metadata['machine_shape'] or 'CPU'}:")
     for name in ("dataset_sources", "competition_sources", "kernel_sources"):
         print(f"  {name.replace('_', ' ')}: {', '.join(kernel.metadata[name]) or 'none'}")
     print(f"  parameters: {', '.join(f'{k}={v!r}' for k, v in kernel.parameters.items() if k.isupper())}")
-    print(f"quota: up to {hours:g} h of GPU time, by wall clock (two cards count once)")
+    cost = (
+        "of GPU time, by wall clock (two cards count once)" if on_gpu else "of CPU time, which the GPU quota leaves out"
+    )
+    print(f"quota: up to {hours:g} h {cost}")
     if arguments.kernel == "predict":
         print(f"  the scored rerun, which you start by submitting, takes up to {kernel.parameters['HOURS']:g} h more")
     if api is None:
         print("nothing sent: add --yes to upload and start")
         return ExitCode.DONE
-    _require_quota(api, name_of_hours, hours, arguments.ignore_quota)
+    if on_gpu:
+        _require_quota(api, name_of_hours, hours, arguments.ignore_quota)
     print(client.upload_bundle(api, arguments.bundle, str(manifest["digest"])))
     print(client.push_kernel(api, kernel, hours))
     print(f"follow it: python -m rnafold kaggle status {arguments.kernel} --user {user} --yes")
     return ExitCode.DONE
+
+
+def _list_absent(api: object | None, source: Path, user: str) -> tuple[str, ...]:
+    """Kernels among a kernel's sources that were never pushed: Kaggle refuses to attach them."""
+    from rnafold.kaggle import client
+    from rnafold.kaggle.staging import PLACEHOLDER, read_metadata
+
+    names = [name.replace(PLACEHOLDER, user) for name in read_metadata(source)["kernel_sources"]]
+    return () if api is None else tuple(name for name in names if not client.kernel_exists(api, name))
 
 
 def _require_quota(api: object, name: str, hours: float, ignore: bool) -> None:

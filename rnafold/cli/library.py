@@ -5,12 +5,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnafold.errors import InputError
+from rnafold.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from rnafold.templates.prepared import Manifest
 
-EXIT_DONE = 0
 
 _DESCRIPTION = """\
 Reads competition CSVs and folders of mmCIF and PDB files once, in parallel, into one folder that `predict --templates`
@@ -48,7 +47,7 @@ def run_library(arguments: argparse.Namespace) -> int:
             raise InputError(f"--show {arguments.show}: no such folder")
         for folder in find_prepared(arguments.show) or [arguments.show]:
             print(format_manifest(folder, read_manifest(folder)))
-        return EXIT_DONE
+        return ExitCode.DONE
     if not arguments.folders or arguments.out is None:
         raise InputError("library: expected --from DIR [--from DIR ..] --out LIB, or --show LIB")
     if arguments.jobs < 1:
@@ -60,7 +59,7 @@ def run_library(arguments: argparse.Namespace) -> int:
         f"{progress.parts_made} parts made, {progress.parts_found} found, {progress.bytes_read / 1e6:.0f} MB of "
         f"structure files in {progress.seconds:.0f} s{rate}"
     )
-    return EXIT_DONE
+    return ExitCode.DONE
 
 
 def format_manifest(folder: Path, manifest: "Manifest") -> str:

@@ -20,6 +20,7 @@ from rnafold.cli.kaggle import add_kaggle
 from rnafold.cli.library import add_library
 from rnafold.cli.plan import add_plan, add_quota
 from rnafold.cli.predict import add_pick, add_predict
+from rnafold.cli.prepare import add_prepare
 from rnafold.cli.report import add_report
 from rnafold.cli.score import add_check, add_score
 from rnafold.cli.train import add_train
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_report(commands)
     add_kaggle(commands)
     add_library(commands)
+    add_prepare(commands)
     add_plan(commands)
     add_quota(commands)
     add_experiment(commands)

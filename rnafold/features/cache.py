@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rnafold.files.atomic import replace_file
+from rnafold.files.mounts import find_made
 
 # What zipfile, zlib and numpy raise where a file was cut or flipped: a length beyond the memory, a lock never set.
 _DAMAGE = (
@@ -49,9 +50,12 @@ def save_arrays(path: Path, arrays: Arrays) -> None:
 
 
 def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]] | None:
-    """The named arrays of an .npz, None where the file is absent or damaged (it will be made again)."""
+    """The named arrays of an .npz, None where the file is absent or damaged (it will be made again).
+
+    What the cache's folder does not hold is looked for in the prepared ones.
+    """
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
+        with (find_made(path) or path).open("rb") as handle, np.load(handle, allow_pickle=False) as stored:
             return {name: stored[name] for name in names}
     except _DAMAGE:
         return None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from rnafold.data.tables import open_binary
 from rnafold.errors import InputError
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
+from rnafold.files.mounts import find_made, sample_digest
 from rnafold.rna import UNKNOWN, UNKNOWN_TOKEN
 from rnafold.structure import Msa, Target
 
@@ -236,7 +237,7 @@ class ProfileCache:
             if (path := find_msa(self.msa_folders, target.target_id)) is not None
         }
         paths = {target_id: self._locate(job) for target_id, job in jobs_by_id.items()}
-        todo = [(job, paths[target_id]) for target_id, job in jobs_by_id.items() if not paths[target_id].exists()]
+        todo = [(job, paths[target_id]) for target_id, job in jobs_by_id.items() if find_made(paths[target_id]) is None]
         todo.sort(key=lambda item: -item[0].path.stat().st_size)
         compute_all(_compute_profile, todo, jobs, "MSA profiles")
         profiles = {}
@@ -261,8 +262,7 @@ class ProfileCache:
         return (load_arrays(path, ["profile"]) or {}).get("profile")
 
     def _locate(self, job: _ProfileJob) -> Path:
-        stat = job.path.stat()
-        key = digest(sequence=job.target.sequence, size=stat.st_size, changed=stat.st_mtime_ns, version=PROFILE_VERSION)
+        key = digest(sequence=job.target.sequence, contents=sample_digest(job.path), version=PROFILE_VERSION)
         return self.directory / f"{key}.profile.npz"
 
 

@@ -29,6 +29,7 @@ from rnafold.features.secondary import (
     load_vienna,
     predict_pairing,
 )
+from rnafold.files.mounts import sample_digest
 from rnafold.structure import Pairing, Target, whole_chain
 
 logger = logging.getLogger(__name__)
@@ -109,11 +110,7 @@ class PairingCache:
         }
         paths = {target_id: self.locate(job.target, job.msa_path) for target_id, job in work.items()}
         # Targets with the same chains share a file: it is made once.
-        todo = {
-            path: work[target_id]
-            for target_id, path in paths.items()
-            if not path.exists() or load_arrays(path, ["version"]) is None
-        }
+        todo = {path: work[target_id] for target_id, path in paths.items() if load_arrays(path, ["version"]) is None}
         ordered = sorted(((job, path) for path, job in todo.items()), key=lambda item: -item[0].target.length)
         compute_all(_compute_pairing, ordered, jobs, "base pairs")
         return StoredPairings(paths, {target.target_id: target.length for target in targets})
@@ -146,6 +143,22 @@ class PairingCache:
         )
         return WindowPairing(pairing=pairing, opening=opening, closing=closing)
 
+    def tasks(self, target: Target) -> "list[tuple[FoldTask, Path]]":
+        """What `window` may ever ask for of a target, each with its file: the whole, or chains and tiles."""
+        if target.length <= MAX_UNWINDOWED:
+            path = self.locate(target, find_msa(self.msa_folders, target.target_id))
+            return [(FoldTask(cache=self, target=target), path)]
+        found = []
+        for sequence in {target.sequence[chain.start : chain.stop] for chain in target.chains}:
+            alone = Target(target_id="", sequence=sequence, chains=whole_chain(len(sequence)))
+            if len(sequence) <= MAX_UNWINDOWED:
+                found.append((FoldTask(cache=self, target=alone), self.locate(alone)))
+                continue
+            for number in range(count_tiles(len(sequence))):
+                task = FoldTask(cache=self, target=alone, tile=number)
+                found.append((task, self.tile_path(sequence, number)))
+        return found
+
     def _ensure(self, target: Target, msa_path: Path | None) -> Path:
         """The file of a target's pairing, made if it is not there."""
         path = self.locate(target, msa_path)
@@ -153,6 +166,10 @@ class PairingCache:
             job = _PairingJob(target=target, num_samples=self.num_samples, seed=self.seed, msa_path=msa_path)
             _compute_pairing(job, path)
         return path
+
+    def make_whole(self, target: Target) -> None:
+        """Folds a target whole unless it is on disk."""
+        self._ensure(target, find_msa(self.msa_folders, target.target_id))
 
     def _chain_pairs(self, sequence: str, first: int, stop: int) -> tuple[IntArray, IntArray, FloatArray32]:
         """Pairs of one chain with an end in the window, and perhaps others."""
@@ -189,7 +206,6 @@ class PairingCache:
 
     def locate(self, target: Target, msa_path: Path | None = None) -> Path:
         """The file that holds, or will hold, a target's pairing."""
-        stat = msa_path.stat() if msa_path else None
         key = digest(
             sequence=target.sequence,
             chains=[[chain.start, chain.stop] for chain in target.chains],
@@ -197,9 +213,25 @@ class PairingCache:
             method=_method(),
             num_samples=self.num_samples,
             seed=self.seed,
-            msa=[stat.st_size, stat.st_mtime_ns] if stat else None,
+            msa=sample_digest(msa_path) if msa_path else None,
         )
         return self.directory / f"{key}.pairing.npz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FoldTask:
+    """One file to be made: the pairing of a target, or a tile of a long chain."""
+
+    cache: PairingCache
+    target: Target
+    tile: int | None = None
+
+    def run(self) -> None:
+        """Makes the file unless it is there."""
+        if self.tile is None:
+            self.cache.make_whole(self.target)
+        else:
+            self.cache.make_tile(self.target.sequence, self.tile)
 
 
 def _compute_pairing(job: _PairingJob, path: Path) -> None:

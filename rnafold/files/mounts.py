@@ -9,6 +9,10 @@ from typing import Final
 
 from rnafold.errors import InputError
 
+# Names further folders with computed files, as PATH does.
+PREPARED_VARIABLE: Final = "RNAFOLD_PREPARED"
+# Of a file's contents so many bytes at each end tell it from others of its size.
+SAMPLED_BYTES: Final = 1 << 16
 # Where Kaggle mounts a kernel's inputs; $RNAFOLD_INPUTS names another folder.
 DEFAULT_INPUTS: Final = "/kaggle/input"
 
@@ -42,6 +46,17 @@ def find_mounted(path: str, what: str, near: Path | None = None, accept: Callabl
     )
 
 
+def prepared_folders() -> list[Path]:
+    """Folders that $RNAFOLD_PREPARED names: caches made elsewhere, mounted read-only."""
+    return [Path(part) for part in os.environ.get(PREPARED_VARIABLE, "").split(os.pathsep) if part]
+
+
+def find_made(path: Path) -> Path | None:
+    """A file of the cache where it lies: in its folder, else under its name in a prepared one; None if in none."""
+    places = (path, *(folder / path.name for folder in prepared_folders()))
+    return next((place for place in places if place.exists()), None)
+
+
 def walk_files(root: str | Path) -> Iterator[Path]:
     """Every file below a folder, following links (mounts may be links) but no folder twice; hidden folders are left
     out, folders come in order of their names."""
@@ -66,6 +81,26 @@ def file_sha256(path: Path) -> str:
 @functools.lru_cache(maxsize=64)
 def _digest(path: str, _size: int, _changed: int) -> str:
     return hash_file(Path(path))
+
+
+def sample_digest(path: Path) -> str:
+    """What tells a file's contents from others without reading them all: a digest of its size and both its ends.
+
+    The same wherever the file is mounted and whenever it was copied.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = path.stat()
+    return _sample(str(path), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=65536)
+def _sample(path: str, size: int, _changed: int) -> str:
+    with Path(path).open("rb") as file:
+        ends = file.read(SAMPLED_BYTES)
+        file.seek(max(size - SAMPLED_BYTES, 0))
+        return hashlib.sha256(f"{size}|".encode() + ends + file.read(SAMPLED_BYTES)).hexdigest()
 
 
 def hash_file(path: Path) -> str:

@@ -31,6 +31,7 @@ from rnafold.files.metrics import read_metrics
 from rnafold.files.run_folder import RunFolder
 from rnafold.kaggle.inputs import copy_earlier_run, find_competition, find_earlier_run, find_weights
 from rnafold.kaggle.preflight import LEAST_FREE_DISK_GIB, check_test_inputs, check_training_inputs
+from rnafold.kaggle.prepared_output import PreparedTraining, find_library, use_prepared
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.prediction.shards import ShardedPrediction, ShardOutcome, Worker, read_last_line, stop_process
 from rnafold.submission import check_submission, format_findings, list_defects
@@ -115,7 +116,7 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
     Raises:
         InputError: the preflight found a fault, or training failed; nothing was spent in the first case.
     """
-    _start_logging()
+    start_logging()
     began = clock()
     if session.hours <= 0:
         raise InputError(f"hours: found {session.hours}, expected more than 0")
@@ -134,10 +135,15 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
     seconds = session.hours * 3600.0
     left = seconds - (clock() - began) - min(FINISH_SECONDS, FINISH_SHARE * seconds)
     max_seconds = max(left - min(STARTUP_SECONDS, STARTUP_SHARE * left), 1.0)
-    command, environment = build_train_command(session, files, max_seconds / 3600.0)
+    scratch = Path(tempfile.mkdtemp(prefix="rnafold-prepared-"))
+    prepared = use_prepared(session.inputs, scratch)
+    command, environment = build_train_command(session, files, max_seconds / 3600.0, prepared)
     # a trainer that does not stop by itself is told to, early enough to write its checkpoint
     log_file = session.working / "train.log"
-    code = run_until(command, clock() + left, log_file, environment, clock)
+    try:
+        code = run_until(command, clock() + left, log_file, environment, clock)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     summary = _summarize_training(run, code, clock() - began, session)
     _note_overhead(ledger, known, session.gpu, (clock() - began) / 3600.0)
     summary["resumed_from_step"] = 0 if earlier is None else earlier.step
@@ -149,7 +155,7 @@ def run_train(session: TrainSession, clock: Clock = time.monotonic) -> dict[str,
 
 
 def build_train_command(
-    session: TrainSession, files: CompetitionFiles, max_hours: float
+    session: TrainSession, files: CompetitionFiles, max_hours: float, prepared: PreparedTraining | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """The command that trains on every card, and its environment.
 
@@ -159,7 +165,8 @@ def build_train_command(
     assert files.train_sequences is not None
     hardware = load_gpu(session.gpu).hardware
     count = session.processes or hardware.num_gpus
-    environment = dict(os.environ)
+    prepared = prepared or PreparedTraining()
+    environment = {**os.environ, **prepared.environment}
     if count == 1:
         launcher = [sys.executable, "-m", "rnafold"]
     elif hardware.device_type == "cpu":
@@ -178,7 +185,7 @@ def build_train_command(
             "-m",
             "rnafold",
         ]
-    settings = [f"data.cache={session.working / CACHE_FOLDER}", *session.settings]
+    settings = [f"data.cache={session.working / CACHE_FOLDER}", *prepared.settings, *session.settings]
     arguments = ["train", "--gpu", session.gpu, "--model", session.model]
     arguments += ["--data", str(files.train_sequences.parent), "--out", str(session.working / RUN_FOLDER), "--resume"]
     return [*launcher, *arguments, "--max-hours", f"{max_hours:.5f}", "--set", *settings], environment
@@ -316,7 +323,7 @@ def run_predict(session: PredictSession, clock: Clock = time.monotonic) -> Shard
     Raises:
         InputError: inputs are missing, malformed or do not match; outside the rerun any preflight fault.
     """
-    _start_logging()
+    start_logging()
     began = clock()
     rerun = is_rerun()
     hours = session.hours if rerun else session.commit_hours
@@ -377,7 +384,10 @@ def _predict_options(session: PredictSession, files: CompetitionFiles, scratch: 
     options = [*session.options, *find_candidates(session)]
     for folder in files.msa_folders:
         options += ["--msa", str(folder)]
-    if files.train_sequences is not None and files.train_labels is not None:
+    library = find_library(session.inputs)
+    if library is not None:
+        options += ["--templates", str(library)]
+    elif files.train_sequences is not None and files.train_labels is not None:
         # the two files alone: the thousands of structures that lie beside them would take an hour to read
         folder = scratch / "templates"
         folder.mkdir(exist_ok=True)
@@ -460,7 +470,8 @@ def _preflight(kind: str, gpu: str, inputs: Path, working: Path, competition: st
         raise InputError(parse_error(last) or last)
 
 
-def _start_logging() -> None:
+def start_logging() -> None:
+    """Lines of the log go to the notebook as they are."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout, force=True)
 
 

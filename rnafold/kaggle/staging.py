@@ -45,6 +45,7 @@ class StageOptions:
         competition: slug of the competition whose data are attached; "" keeps the checkout's.
         datasets: further datasets, OWNER/SLUG.
         fresh: leave out the kernel's own earlier output, which does not exist before its first version.
+        absent: further kernels, OWNER/SLUG, whose output does not exist: they are left out.
         parameters: NAME=VALUE for the notebook's parameter cell.
     """
 
@@ -52,6 +53,7 @@ class StageOptions:
     competition: str = ""
     datasets: tuple[str, ...] = ()
     fresh: bool = False
+    absent: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
 
 
@@ -130,7 +132,7 @@ def _complete(metadata: dict[str, Any], options: StageOptions) -> dict[str, Any]
             *options.datasets,
         ],
         "competition_sources": [options.competition] if options.competition else metadata["competition_sources"],
-        "kernel_sources": [name for name in kernels if not (options.fresh and name == own)],
+        "kernel_sources": [n for n in kernels if n not in options.absent and not (options.fresh and n == own)],
     }
 
 

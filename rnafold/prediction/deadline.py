@@ -20,6 +20,7 @@ from tqdm import tqdm
 from rnafold.assembly import assemble
 from rnafold.data.competition import read_targets
 from rnafold.errors import InputError, OutOfTime
+from rnafold.prediction.team import Alone, Team
 from rnafold.structure import Candidate, Target
 from rnafold.submission import Sample, read_sample, write_submission
 from rnafold.submission.provenance import PredictionRecord, describe_candidates, describe_fallback, write_records
@@ -31,6 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 WRITE_EVERY_SECONDS = 20.0
 # What a target costs besides its length, in residues: short ones need their searches too.
 EFFORT_OF_ANY_TARGET = 100
+# How often the main process of several looks for the others' results when it has nothing left to do.
+POLL_SECONDS = 0.2
 # Share of the deadline kept for the last writing, and the least of it.
 RESERVE_SHARE, RESERVE_SECONDS = 0.03, 3.0
 
@@ -105,6 +108,7 @@ def run_targets(
     *,
     deadline_seconds: float | None,
     clock: Callable[[], float] = time.monotonic,
+    team: Team | None = None,
 ) -> Outcome:
     """Solves targets from short to long until the deadline; `out` is a valid file from the first second on.
 
@@ -117,11 +121,13 @@ def run_targets(
         solve: (target, seconds) -> the five candidates to submit; may raise anything.
         deadline_seconds: from now; None means no limit.
         clock: seconds.
+        team: the processes that share the targets; its main one writes `out`. None: this one alone.
     """
     began = clock()
+    team = team or Alone()
     outcome = Outcome()
     predictions = {t.target_id: build_fallback(t) for t in targets}
-    _write(out, sample, predictions, outcome)
+    _write(out, sample, predictions, outcome, team)
     written = clock()
     log.info("%s: a valid file of fallback structures is written; now improving %d targets", out, len(targets))
     usable = None
@@ -131,9 +137,12 @@ def run_targets(
     order = sorted(targets, key=lambda t: (t.length, t.target_id))
     dirty = False
     for position, target in enumerate(tqdm(order, unit="target", disable=None)):
-        budget = _share(order[position:], None if usable is None else usable - (clock() - began))
+        # all processes' time for all that is left: a target that another has claimed takes its share as well
+        budget = _share(order[position:], None if usable is None else team.count * (usable - (clock() - began)))
         if budget is not None and budget < 0.05:
             outcome.skipped.append(target.target_id)
+            continue
+        if not team.claim(target.target_id):
             continue
         try:
             # the limit is hard: twice the share, but never beyond what is left
@@ -145,24 +154,44 @@ def run_targets(
             predictions[target.target_id] = coords
             dirty = True
             outcome.records[target.target_id] = describe_candidates(target.target_id, picked)
+            team.put(target.target_id, coords, outcome.records[target.target_id])
         except Exception as error:
             outcome.failed[target.target_id] = f"{type(error).__name__}: {error}"
             log.warning("%s: falls back to a plain strand", target.target_id, exc_info=True)
+        if clock() - written > WRITE_EVERY_SECONDS:
+            dirty = _take_over(team, targets, predictions, outcome) or dirty
         if dirty and clock() - written > WRITE_EVERY_SECONDS:
             try:
-                _write(out, sample, predictions, outcome)
+                _write(out, sample, predictions, outcome, team)
                 dirty = False
             except (InputError, OSError) as error:  # a disk may have room again before the last writing
                 log.warning("the submission stays as it was for now: %s", error)
             written = clock()
-    if dirty:
-        _write(out, sample, predictions, outcome)
+    while team.is_main and team.is_waiting() and (usable is None or clock() - began < usable):
+        time.sleep(POLL_SECONDS)
+    if _take_over(team, targets, predictions, outcome) or dirty:
+        _write(out, sample, predictions, outcome, team)
     outcome.seconds = clock() - began
     return outcome
 
 
-def _write(out: Path, sample: Sample, predictions: Mapping[str, FloatArray], outcome: Outcome) -> None:
+def _take_over(team: Team, targets: Sequence[Target], predictions: dict[str, FloatArray], outcome: Outcome) -> bool:
+    """In the main process: what the others have done since; whether there was anything."""
+    known = {target.target_id: target for target in targets}
+    fresh = False
+    for target_id, coords, records in team.collect() if team.is_main else ():
+        if target_id in known:
+            _require_valid(coords, known[target_id])
+            predictions[target_id], outcome.records[target_id], fresh = coords, records, True
+            if target_id in outcome.skipped:
+                outcome.skipped.remove(target_id)
+    return fresh
+
+
+def _write(out: Path, sample: Sample, predictions: Mapping[str, FloatArray], outcome: Outcome, team: Team) -> None:
     """The submission, then its record; a record that cannot be written costs a line in the log, never the file."""
+    if not team.is_main:
+        return
     write_submission(out, sample, predictions)
     records = {name: outcome.records.get(name) or describe_fallback(name) for name in sample.groups}
     try:
@@ -195,6 +224,7 @@ def predict(
     build_solver: Callable[[Sequence[Target]], Solver],
     deadline_seconds: float | None,
     began: float,
+    team: Team | None = None,
 ) -> tuple[Outcome, Mapping[str, int]]:
     """Reads targets and sample, solves them and writes `out`; returns what happened and counts of origins.
 
@@ -206,10 +236,12 @@ def predict(
     """
     sample = read_sample(sample_path)
     targets = match_targets(read_targets(test), sample, test, sample_path)
-    write_submission(out, sample, {t.target_id: build_fallback(t) for t in targets})
+    team = team or Alone()
+    if team.is_main:
+        write_submission(out, sample, {t.target_id: build_fallback(t) for t in targets})
     solve = build_solver(targets)
     left = None if deadline_seconds is None else deadline_seconds - (time.monotonic() - began)
-    outcome = run_targets(targets, sample, out, solve, deadline_seconds=left)
+    outcome = run_targets(targets, sample, out, solve, deadline_seconds=left, team=team)
     counts: dict[str, int] = {}
     for origins in outcome.origins.values():
         for origin in origins:

@@ -24,6 +24,7 @@ from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.pick import OutsideModels, open_sources
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver
+from rnafold.prediction.team import join_team
 from rnafold.structure import Target
 from rnafold.templates.library import TemplateLibrary
 from rnafold.templates.reading import load_models, load_sources
@@ -188,8 +189,10 @@ def predict_submission(options: PredictOptions) -> Outcome:
         opened.extend([outside] if outside is not None else [])
         return build_solver(options, losses, outside)
 
-    outcome, counts = predict(options.test, options.sample, options.out, start, seconds, options.began)
-    for outside in opened:
+    on_cpu = load_gpu(resolve_gpu(options.gpu)[0]).hardware.device_type == "cpu"
+    with join_team(options.out, on_cpu) as team:
+        outcome, counts = predict(options.test, options.sample, options.out, start, seconds, options.began, team)
+    for outside in opened if team.is_main else []:
         outside.write_pool(options.out)
     losses.log_summary()
     made = ", ".join(f"{count} {origin}" for origin, count in sorted(counts.items())) or "none"

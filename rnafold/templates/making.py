@@ -26,7 +26,7 @@ from rnafold.data.structures.reading import cut_endings
 from rnafold.data.tables import read_rows
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
-from rnafold.files.mounts import walk_files
+from rnafold.files.mounts import sample_digest, walk_files
 from rnafold.structure import Entry
 from rnafold.templates.library import FORMAT_VERSION, TemplateLibrary
 from rnafold.templates.loops import build_fragments
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 # What one part holds at most: bytes of files or residues of a table. Small enough that a stop costs a minute at most.
 PART_BYTES, PART_RESIDUES, PART_FILES = 100 << 20, 400_000, 200
-# Of a file's contents so many bytes at each end, and the size, tell it from others.
-SAMPLED_BYTES: Final = 1 << 16
 RELEASE_DATES: Final = "pdb_release_dates_NA.csv"
 _LEFT_OUT: Final = "left_out.json"
 
@@ -169,14 +167,10 @@ def _digest_files(files: Sequence[tuple[Path, str]]) -> str:
     digest = hashlib.sha256(str(FORMAT_VERSION).encode())
     for path, name in files:
         try:
-            with path.open("rb") as handle:
-                size = path.stat().st_size
-                ends = handle.read(SAMPLED_BYTES)
-                handle.seek(max(size - SAMPLED_BYTES, 0))
-                ends += handle.read(SAMPLED_BYTES)
+            contents = sample_digest(path)
         except OSError:
-            size, ends = 0, b""
-        digest.update(f"{name}|{path.name}|{size}|".encode() + ends)
+            contents = ""
+        digest.update(f"{name}|{path.name}|{contents}|".encode())
     return digest.hexdigest()[:24]
 
 

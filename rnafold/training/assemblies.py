@@ -9,6 +9,7 @@ import numpy as np
 from rnafold.features.build import StartPoint
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
 from rnafold.features.pairing_cache import PairingCache
+from rnafold.files.mounts import find_made
 from rnafold.structure import FloatArray, Target
 from rnafold.training.starts import build_start
 
@@ -33,7 +34,7 @@ class Assemblies:
 
     def build_ahead(self, targets: Sequence[Target], jobs: int) -> None:
         """Builds what is not on disk, the longest first, with a progress bar."""
-        missing = {path: target for target in targets if not (path := self._locate(target)).is_file()}
+        missing = {path: target for target in targets if find_made(path := self._locate(target)) is None}
         ordered = sorted(((self._job(t), path) for path, t in missing.items()), key=lambda item: -item[0].target.length)
         compute_all(_build, ordered, jobs if len(ordered) >= LEAST_FOR_PROCESSES else 1, "start structures")
 

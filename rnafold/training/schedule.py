@@ -44,6 +44,11 @@ class TimeBudget:
         """A budget of what is left, for one piece of work among several."""
         return TimeBudget(self.hours_left, self.clock)
 
+    def part(self, share: float) -> "TimeBudget":
+        """A budget of a share of what is left."""
+        left = self.hours_left
+        return TimeBudget(None if left is None else share * left, self.clock)
+
     def allows(self, *kinds: str) -> bool:
         """Whether one more piece of each kind and a final checkpoint fit, with half as much again for safety."""
         if self.seconds is None:

@@ -6,6 +6,7 @@ than they will be of a new target.
 """
 
 import datetime
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -20,12 +21,16 @@ from tqdm import tqdm
 
 from rnafold.features.cache import digest, save_arrays
 from rnafold.features.pairing_cache import PairingCache
+from rnafold.files.mounts import find_made
 from rnafold.structure import Entry, cut_target
 from rnafold.templates.folds import FoldModels
 from rnafold.templates.library import TemplateLibrary, gate_for_training
+from rnafold.templates.loops import build_fragments
 from rnafold.templates.pipeline import apply_jury, build_candidates
+from rnafold.templates.prepared import PreparedLibrary, describe, load_prepared, save_prepared
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.reading import load_models
+from rnafold.templates.search import LibraryIndex
 from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.training.starts import Starts, StartStore
 
@@ -67,13 +72,26 @@ class StartLibrary:
         shipped = load_models()
         self.folds = folds
         self.shipped = tuple(None if model is None else model.exempt("in sample") for model in shipped)
-        self.library = TemplateLibrary.from_entries(entries)
-        self.sources = Sources(self.library, None)
+        self._entries = tuple(entries)
         self.cache, self.seed, self.jobs = cache, seed, jobs
         self.counts = (num_templates, num_assemblies)
         ids = sorted(e.target.target_id for e in entries)
         models = [digest(model=m.to_json()) for m in self._all_models() if m is not None]
         self.key = digest(ids=ids, counts=self.counts, seed=seed, version=VERSION, models=models)
+
+    @functools.cached_property
+    def sources(self) -> Sources:
+        """The library of the entries, made once and kept in the cache: processes and later runs map it into memory."""
+        ids = [[e.target.target_id, e.target.sequence, str(e.target.cutoff)] for e in self._entries]
+        place = self.cache / f"start-library-{digest(entries=ids, version=VERSION)[:24]}"
+        made = find_made(place)
+        if made is None:
+            library = TemplateLibrary.from_entries(self._entries)
+            prepared = PreparedLibrary(library=library, index=LibraryIndex(library), fragments=build_fragments(library))
+            save_prepared(place, prepared, describe(library, {}))
+        else:
+            prepared = load_prepared(made)[0]
+        return Sources(prepared.library, None, None, prepared.index, prepared.fragments)
 
     def _all_models(self) -> Sequence[Ranker | None]:
         return self.shipped if self.folds is None else (*self.folds.rankers, *self.folds.juries)
@@ -97,7 +115,7 @@ class StartLibrary:
             oldest.setdefault(_shape(entry), entry)
         members = Counter(self.clusters.get(e.target.target_id, e.target.target_id) for e in entries)
         jobs = [(self._worth(e, members), Job(entry=e, piece=piece)) for e in oldest.values() for piece in _pieces(e)]
-        missing = [(worth, job) for worth, job in jobs if not self.path(job).is_file()]
+        missing = [(worth, job) for worth, job in jobs if find_made(self.path(job)) is None]
         missing.sort(key=lambda pair: -pair[0])
         self._build_all([job for _, job in missing], pairings, budget_seconds)
         return StartStore(
@@ -115,8 +133,11 @@ class StartLibrary:
         return drawn / (entry.target.length + EFFORT_OF_ANY_CHAIN)
 
     def _build_all(self, jobs: Sequence["Job"], pairings: PairingCache, budget_seconds: float | None) -> None:
-        """In `self.jobs` processes, each with a library of its own."""
+        """In `self.jobs` processes, which share the library."""
+        if not jobs:
+            return
         began = time.monotonic()
+        _ = self.sources
 
         def spent() -> bool:
             return budget_seconds is not None and time.monotonic() - began > budget_seconds

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rnafold.assembly import assemble
 from rnafold.features.build import Others, StartPoint, choose_others
 from rnafold.features.cache import load_arrays
+from rnafold.files.mounts import find_made
 from rnafold.structure import Candidate, Pairing, Target
 
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
@@ -119,4 +120,4 @@ class StartStore:
 
     def count_ready(self) -> int:
         """Targets of which some start is there."""
-        return sum(any(path.is_file() for _, path in pieces) for pieces in self._pieces.values())
+        return sum(any(find_made(path) for _, path in pieces) for pieces in self._pieces.values())

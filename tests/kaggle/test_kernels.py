@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from rnafold.submission import check_submission, list_defects, read_submission
 from tests.pieces import emulation
 
 KERNELS = emulation.CHECKOUT / "kernels"
-KINDS = ("train", "predict")
+KINDS = ("train", "predict", "prepare")
 TRAINING = [
     "train.warmup_epochs=0",
     "train.log_every_steps=2",
@@ -60,7 +61,7 @@ def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Kaggle:
             python = emulation.build_image(root)
             wheels = root / "wheels"
             wheels.mkdir()
-            for name in ("biopython", "gemmi", "ViennaRNA", "accelerate", "safetensors"):
+            for name in ("biopython", "gemmi", "edlib", "ViennaRNA", "accelerate", "safetensors"):
                 emulation.rebuild_wheel(name, wheels)
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             command = [sys.executable, "-m", "rnafold", "kaggle", "bundle", "--user", "someone"]
@@ -76,8 +77,9 @@ def test_every_field_of_the_metadata_is_written_and_internet_is_off(kind: str) -
     metadata = read_metadata(KERNELS / kind)
     assert tuple(metadata) == FIELDS
     assert metadata["enable_internet"] is False
-    assert metadata["enable_gpu"] is True
-    assert metadata["machine_shape"] == "NvidiaTeslaT4"
+    # preparation takes no hour of the GPU quota
+    assert metadata["enable_gpu"] is (kind != "prepare")
+    assert metadata["machine_shape"] == ("" if kind == "prepare" else "NvidiaTeslaT4")
     assert metadata["is_private"] is True
 
 
@@ -91,9 +93,11 @@ def test_a_notebook_has_at_most_thirty_lines_of_code_and_no_outputs(kind: str) -
     assert read_parameters(notebook)["INPUT"] == "/kaggle/input"
 
 
-def test_the_train_kernel_is_attached_to_its_own_output() -> None:
-    metadata = read_metadata(KERNELS / "train")
-    assert metadata["kernel_sources"] == [metadata["id"]]
+def test_kernels_are_attached_to_their_own_and_the_preparations_output() -> None:
+    found = {kind: read_metadata(KERNELS / kind) for kind in KINDS}
+    prepare = found["prepare"]["id"]
+    assert found["train"]["kernel_sources"] == [found["train"]["id"], prepare]
+    assert found["predict"]["kernel_sources"] == found["prepare"]["kernel_sources"] == [prepare]
 
 
 @pytest.mark.slow
@@ -144,6 +148,51 @@ def test_training_stopped_by_its_deadline_goes_on_from_its_own_output_and_ends(
     assert all(0 < after - earlier <= 2 for earlier, after in zip([0, *steps], steps))
     assert steps[-1] == summary["step"]
     assert (second / "run" / "best.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_preparation_offline_goes_on_from_its_own_output_and_serves_training_and_prediction(
+    kaggle: Kaggle, tmp_path: Path
+) -> None:
+    inputs = tmp_path / "input-1"
+    slug = "stanford-rna-3d-folding-2"
+    emulation.write_competition(tmp_path / "data", 2)
+    emulation.mount(inputs, "nested", "competition", slug, tmp_path / "data")
+    emulation.mount(inputs, "nested", "dataset", "rnafold-bundle", kaggle.bundle)
+    emulation.make_read_only(inputs)
+    kept = [text for text in TRAINING if text.startswith("data.")]
+    parameters = ["GPU=cpu", "MODEL=minimal", "HOURS=0.06", f"SETTINGS={kept!r}"]
+    first = tmp_path / "working-1"
+    notebook = KERNELS / "prepare" / "rnafold-prepare.ipynb"
+    done = emulation.run_notebook(kaggle.python, notebook, inputs, first, parameters)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads((first / "session.json").read_text(encoding="utf-8"))
+    assert said["library"] and said["hours_of_quota"] == 0.0 and not (first / "cache").exists()
+    assert "prepared files, with a template library" in done.stdout
+
+    second_inputs = tmp_path / "input-2"
+    emulation.mount(second_inputs, "nested", "competition", slug, tmp_path / "data")
+    emulation.mount(second_inputs, "nested", "dataset", "rnafold-bundle", kaggle.bundle)
+    emulation.mount(second_inputs, "nested", "kernel", "rnafold-prepare", first)
+    emulation.make_read_only(second_inputs)
+    second = tmp_path / "working-2"
+    done = emulation.run_notebook(kaggle.python, notebook, second_inputs, second, parameters)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (second / "cache.zip").stat().st_size >= (first / "cache.zip").stat().st_size
+    assert json.loads((second / "library" / "library.json").read_text()) == json.loads(
+        (first / "library" / "library.json").read_text()
+    )
+
+    trained = tmp_path / "working-3"
+    settings = [*TRAINING, "train.epochs=1"]
+    parameters = ["GPU=cpu", "MODEL=minimal", "HOURS=0.05", f"SETTINGS={settings!r}"]
+    train = KERNELS / "train" / "rnafold-train.ipynb"
+    done = emulation.run_notebook(kaggle.python, train, second_inputs, trained, parameters)
+    assert done.returncode == 0, done.stdout + done.stderr
+    count = re.search(r"candidate starts of (\d+) of (\d+) training chains", done.stdout)
+    assert count is not None and count[1] == count[2] != "0", "the prepared starts are used, and none is made"
+    made = sorted(path.name for path in (trained / "cache").glob("*.npz"))
+    assert not [name for name in made if name.endswith((".starts.npz", ".pairing.npz"))]
 
 
 def _write_weights(path: Path) -> None:

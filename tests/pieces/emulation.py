@@ -25,6 +25,7 @@ NOT_IN_IMAGE = (
     "__editable__",
     "biopython",
     "gemmi",
+    "edlib",
     "bio",
     "biosql",
     "viennarna",

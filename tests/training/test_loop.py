@@ -28,6 +28,7 @@ from rnafold.training.run import train_model
 from rnafold.training.schedule import TimeBudget
 from rnafold.training.state import Meter
 from tests.pieces.budgets import StepBudget, StepClock
+from tests.pieces.machines import launch_on_two_machines
 from tests.pieces.tiny import TINY_MODEL
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -306,6 +307,19 @@ def test_a_learning_rate_from_the_user_is_used_and_the_rules_are_printed(
     # no warm-up: the first step has the full rate
     assert train_records(tmp_path / "run")[0]["learning_rate"] == pytest.approx(3.3e-4)
     assert all(rule in caplog.text for rule in ("linear", "sqrt", "fixed"))
+
+
+@pytest.mark.slow
+def test_two_machines_train_like_one_process(demo: Path, tmp_path: Path) -> None:
+    overrides = [*TINY, f"data.cache={demo / 'cache'}", "model.dropout=0.0", "loss.distance.weight=0",
+                 "train.epochs=1"]  # fmt: skip
+    common = ["train", "--gpu", "cpu", "--model", "minimal", "--data", str(demo / "data"), "--set", *overrides]
+    train_model(resolve_config("cpu", "minimal", [*overrides, "train.accumulation=4"]), demo / "data", tmp_path / "one")
+    launch_on_two_machines(
+        [*common, "train.accumulation=2", "hardware.num_gpus=2", "--out", str(tmp_path / "two")], 29741
+    )
+    one, two = ([r["loss"] for r in train_records(tmp_path / name)] for name in ("one", "two"))
+    assert one == pytest.approx(two, rel=1e-3)
 
 
 @pytest.mark.slow
