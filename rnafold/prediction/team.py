@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
-from accelerate import PartialState
 
 from rnafold.files.atomic import replace_file, write_text
 from rnafold.structure import FloatArray
@@ -169,6 +168,8 @@ def join_team(out: Path, on_cpu: bool, environment: Mapping[str, str] = os.envir
     if int(environment.get(_COUNT_VARIABLE, "1")) < 2:
         yield Alone()
         return
+    from accelerate import PartialState  # brings torch, which a single process may do without
+
     state = PartialState(cpu=on_cpu)
     folder = out.with_name(f".{out.name}.ranks")
     attempt = int(environment.get(_RESTARTS_VARIABLE, "0"))

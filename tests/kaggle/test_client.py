@@ -264,7 +264,9 @@ def test_a_staged_kernel_bears_the_users_name_everywhere(tmp_path: Path) -> None
     assert "USERNAME" not in json.dumps(metadata)
     assert metadata["competition_sources"] == ["stanford-rna-3d-folding"]
     assert metadata["dataset_sources"] == ["someone/rnafold-bundle", "a/b"]
-    assert read_metadata(stage(tmp_path, fresh=True))["kernel_sources"] == []
+    assert read_metadata(stage(tmp_path, fresh=True))["kernel_sources"] == ["someone/rnafold-prepare"]
+    absent = ("someone/rnafold-prepare", "someone/rnafold-train")
+    assert read_metadata(stage(tmp_path, absent=absent))["kernel_sources"] == []
 
 
 @pytest.mark.parametrize(
