@@ -120,7 +120,7 @@ def test_a_missing_record_is_told_and_one_asked_for_must_exist(tmp_path: Path) -
     path.unlink()
     records, why = find_records(submission)
     assert records is None and "no such file; `predict` writes it" in why
-    with pytest.raises(InputError, match="not readable JSON"):
+    with pytest.raises(InputError, match="cannot be read"):
         find_records(submission, path)
 
 
