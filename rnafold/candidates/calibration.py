@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from rnafold.candidates.sources import OutsideModel, Source
+from rnafold.candidates.source import OutsideModel, Source
 
 # A published mean of a program's confidences counts as so many targets; of a program without one so many targets have
 # to be at hand, else its models are compared within a target alone.

@@ -6,7 +6,7 @@ import numpy as np
 
 from rnafold.assembly import build_model
 from rnafold.candidates.calibration import Calibration
-from rnafold.candidates.sources import OutsideModel, Source
+from rnafold.candidates.source import OutsideModel, Source
 from rnafold.structure import Candidate, Evidence, Pairing, Target
 
 # More models of one source and target tell little and cost much: the most confident, else the program's first, stay.

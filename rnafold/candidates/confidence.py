@@ -106,7 +106,7 @@ def _read_beside(file: ModelFile, program: str, text: str, model: Model) -> OwnC
     kind = next((suffix for suffix in file.beside.suffixes[::-1] if suffix in readers), "")
     try:
         found = readers[kind](program, file.beside) if kind else None
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, zipfile.BadZipFile):
         return None  # a figure that cannot be read is none: the model counts without it
     if found is None or "plddt" in found.name or not found.scaled:
         return found

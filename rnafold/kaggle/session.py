@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import torch
 
-from rnafold.candidates.sources import parse_source
+from rnafold.candidates.source import parse_source
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import load_config
 from rnafold.data.files import CompetitionFiles

@@ -18,7 +18,7 @@ import numpy as np
 
 from rnafold import rna
 from rnafold.assembly.pairs import pairs_from_coords
-from rnafold.candidates.sources import parse_source
+from rnafold.candidates.source import parse_source
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.features.msa import find_msa, read_msa

@@ -11,7 +11,8 @@ import numpy as np
 from rnafold.candidates.calibration import Calibration, calibrate
 from rnafold.candidates.completion import build_outside
 from rnafold.candidates.jury import CandidatesJury, load_parameters, name_source
-from rnafold.candidates.sources import Source, SourceSpec, read_sources
+from rnafold.candidates.reading import read_sources
+from rnafold.candidates.source import Source, SourceSpec
 from rnafold.errors import InputError
 from rnafold.prediction.slots import SlotsConfig, check_candidate, complete_five, draw_scores, pick_from_draws
 from rnafold.structure import Candidate, FloatArray, Pairing, Target

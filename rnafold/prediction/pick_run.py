@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from rnafold.candidates.sources import parse_source
+from rnafold.candidates.source import parse_source
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.files.shipped import find_slots

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rnafold.candidates.sources import parse_source
+from rnafold.candidates.source import parse_source
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError

@@ -12,7 +12,7 @@ from rnafold.candidates.confidence import OwnConfidence
 from rnafold.candidates.fitting import Pool, build_example, draw_scenarios, fit_parameters
 from rnafold.candidates.jury import FEATURES, NAIVE, CandidatesJury, load_parameters, measure_features
 from rnafold.candidates.likeness import join_sources, measure_pairwise, measure_source_likeness, thin_chains
-from rnafold.candidates.sources import OutsideModel, Source
+from rnafold.candidates.source import OutsideModel, Source
 from rnafold.errors import ConfigError, InputError
 from rnafold.prediction.pick import choose_across
 from rnafold.prediction.slots import SlotsConfig, load_slots

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.candidates.sources import Source, SourceSpec, read_sources
+from rnafold.candidates.reading import read_sources
+from rnafold.candidates.source import Source, SourceSpec
 from tests.pieces.models import (
     LENGTH,
     SEQUENCE,

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rnafold.candidates.sources import COLLAPSED, COPY, DUPLICATE, Source, SourceSpec, read_sources
+from rnafold.candidates.reading import read_sources
+from rnafold.candidates.refusals import COLLAPSED, COPY, DUPLICATE
+from rnafold.candidates.source import Source, SourceSpec
 from rnafold.data.competition import read_targets
 from rnafold.structure import Target
 

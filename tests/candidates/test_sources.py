@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnafold.candidates import sources as module
+from rnafold.candidates import refusals as module
 from rnafold.candidates.calibration import Calibration
 from rnafold.candidates.completion import MOST_OF_A_SOURCE, build_outside
-from rnafold.candidates.sources import Source, SourceSpec, parse_source, read_sources
+from rnafold.candidates.reading import read_sources
+from rnafold.candidates.source import Source, SourceSpec, parse_source
 from rnafold.errors import InputError
 from rnafold.structure import CARRIED, Chain, Target, whole_chain
 from tests.pieces.folds import FOLDS, make_pairing

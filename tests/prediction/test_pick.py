@@ -9,7 +9,7 @@ import pytest
 
 from rnafold.candidates.calibration import Calibration
 from rnafold.candidates.jury import NAIVE, CandidatesJury
-from rnafold.candidates.sources import OutsideModel, Source
+from rnafold.candidates.source import OutsideModel, Source
 from rnafold.cli.main import main
 from rnafold.errors import ExitCode
 from rnafold.prediction.pick import OutsideModels
