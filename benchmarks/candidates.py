@@ -8,8 +8,8 @@ behind each target's own date; --ours keeps it for the next run. Part-2 metric, 
 Every target is judged by a jury that was fitted without it and its likes (80 % identity). --write fits to all and
 writes the parameters (rnafold/candidates/jury.json). --queries 30 lets 41 training queries with our own templates and
 assemblies join the fit, which made it worse (recent 0.491 -> 0.487, rank correlation 0.68 -> 0.67; validation 0.74 ->
-0.72): how like our own candidates are to each other tells nothing of other programs'. The peers are models of the very targets: they never go below
---templates.
+0.72): how like our own candidates are to each other tells nothing of other programs'. The peers are models of the very
+targets: they never go below --templates.
 """
 
 import argparse
