@@ -30,7 +30,10 @@ def _build_from_parts(task: ModellingTask, budget: Budget, counts: tuple[int, in
     target, library = task.target, task.sources.library
     sequences = [target.sequence[chain.start : chain.stop] for chain in target.chains]
     singles = {s: task.for_chain(s, _single_pairing(target, task.pairing, s)) for s in dict.fromkeys(sequences)}
-    found = {sequence: [] if budget.spent else rank_hits(single) for sequence, single in singles.items()}
+    found = {
+        sequence: [] if budget.spent else rank_hits(single, budget.left / len(singles))
+        for sequence, single in singles.items()
+    }
     hits = {sequence: [(entry.hit, entry.expected_tm) for entry in ranked] for sequence, ranked in found.items()}
     allowed = library.allowed(task.gate)
     complexes = assign_chains(library, task.sources.complexes, target.chains, sequences, hits, allowed)

@@ -5,9 +5,11 @@ Biopython's aligner takes integer sequences and any substitution matrix, so it a
 Source of the settings and weights: docs/studies/templates.md, Search.
 """
 
+import math
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +32,10 @@ MINIMUM_COVERAGE = 0.3
 KMER = 5
 # Cells that one setting may fill in a search before the prefilter starts to drop chains: about 0.7 s.
 CELL_BUDGET = 2.0e8
+# Part of a target's time that alignments may take; the cells a second that are assumed before any were measured.
+SEARCH_SHARE, FIRST_PACE = 0.25, 5.0e7
+# Fewer cells are done too soon to tell the pace.
+LEAST_TIMED = 1.0e6
 
 
 def pairing_states(probabilities: npt.NDArray[np.float32]) -> FloatArray:
@@ -100,6 +106,8 @@ class LibraryIndex:
             codes = np.concatenate([np.zeros(0, np.int8), *parts])
             stored = codes, _kmers(codes // NUM_STATES).astype(np.uint16)
         self._codes, self._kmers = stored
+        # cells a second of the latest alignments: how many more a deadline allows
+        self.pace = FIRST_PACE
 
     @property
     def arrays(self) -> tuple[CodeArray, KmerArray]:
@@ -178,6 +186,7 @@ def search_chain(
     top: int = 25,
     settings: Sequence[Setting] = SETTINGS,
     allowed: BoolArray | None = None,
+    seconds: float = math.inf,
 ) -> list[Hit]:
     """The best alignments of one chain with the library, `top` of each setting.
 
@@ -189,6 +198,7 @@ def search_chain(
         top: hits of each setting.
         settings: alignment settings to run.
         allowed: (chains,) a further restriction.
+        seconds: that the chain's candidates may take in all; where they are few, fewer chains are aligned.
     """
     tokens = rna.encode_sequence(sequence)
     length = len(tokens)
@@ -197,7 +207,8 @@ def search_chain(
         chains = chains[allowed[chains]]
     if not length or not len(chains):
         return []
-    kept = prefilter(index, tokens, chains)
+    affordable = index.pace * SEARCH_SHARE * seconds / len(settings)
+    kept = prefilter(index, tokens, chains, min(CELL_BUDGET, affordable))
     if len(kept) < len(chains):
         kept = np.union1d(kept, find_with_mmseqs(index, sequence, chains))
     return list(_align_all(index, tokens, pairing_states(probabilities), kept, top, settings))
@@ -210,7 +221,10 @@ def _align_all(
     for number, setting in enumerate(settings):
         aligner = ProfileAligner(build_profile_scores(tokens, states, setting.structure), setting)
         encoded = [aligner.encode(index.codes_of(int(chain))) for chain in chains]
+        began = time.monotonic()
         scores = np.array([aligner.score(codes) for codes in encoded])
+        cells = length * float(index.library.chain_length[chains].sum())
+        index.pace = cells / max(time.monotonic() - began, 1e-4) if cells > LEAST_TIMED else index.pace
         for row in np.argsort(-scores, kind="stable")[:top]:
             mapping = aligner.align(encoded[row])
             if (mapping >= 0).sum() < max(5, MINIMUM_COVERAGE * length):

@@ -98,7 +98,7 @@ def build_single(
     """Candidates of one chain, at most `counts` hybrids and assemblies; its hits are searched for unless given."""
     num_templates, num_assemblies = counts
     if ranked is None:
-        ranked = rank_hits(task) if num_templates and not budget.spent else []
+        ranked = rank_hits(task, budget.left) if num_templates and not budget.spent else []
     hybrids = build_hybrids(task, ranked[:num_templates])
     return alternate(build_assemblies(task, num_assemblies, ranked), hybrids, budget)
 

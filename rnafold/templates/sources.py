@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -117,10 +118,14 @@ class Ranked:
     expected_tm: float
 
 
-def rank_hits(task: ModellingTask) -> list[Ranked]:
-    """Hits of one chain, best expected TM-score first: up to two alignments of each different library sequence."""
+def rank_hits(task: ModellingTask, seconds: float = math.inf) -> list[Ranked]:
+    """Hits of one chain, best expected TM-score first: up to two alignments of each different library sequence.
+
+    `seconds` is what the chain's candidates may take in all.
+    """
     sequence, pairing, library = task.target.sequence, task.pairing, task.sources.library
-    hits = search_chain(task.sources.index, sequence, pairing.probabilities, task.gate, HITS_OF_EACH_SETTING)
+    index = task.sources.index
+    hits = search_chain(index, sequence, pairing.probabilities, task.gate, HITS_OF_EACH_SETTING, seconds=seconds)
     features = measure_features(library, hits, sequence, pairing.probabilities, pairing.partner)
     if task.ranker is not None:
         expected = task.ranker.predict(features)
