@@ -44,30 +44,28 @@ BASE_ATOMS = {
     "U": "N1 C2 O2 N3 C4 O4 C5 C6",
 }
 BACKBONE = "P OP1 OP2 O5' C5' C4' O4' C3' O3' C2' O2' C1'"
-ATOM_COLUMNS = tuple(
-    [
-        "group_PDB",
-        "id",
-        "type_symbol",
-        "label_atom_id",
-        "label_alt_id",
-        "label_comp_id",
-        "label_asym_id",
-        "label_entity_id",
-        "label_seq_id",
-        "pdbx_PDB_ins_code",
-        "Cartn_x",
-        "Cartn_y",
-        "Cartn_z",
-        "occupancy",
-        "B_iso_or_equiv",
-        "pdbx_formal_charge",
-        "auth_seq_id",
-        "auth_comp_id",
-        "auth_asym_id",
-        "auth_atom_id",
-        "pdbx_PDB_model_num",
-    ]
+ATOM_COLUMNS = (
+    "group_PDB",
+    "id",
+    "type_symbol",
+    "label_atom_id",
+    "label_alt_id",
+    "label_comp_id",
+    "label_asym_id",
+    "label_entity_id",
+    "label_seq_id",
+    "pdbx_PDB_ins_code",
+    "Cartn_x",
+    "Cartn_y",
+    "Cartn_z",
+    "occupancy",
+    "B_iso_or_equiv",
+    "pdbx_formal_charge",
+    "auth_seq_id",
+    "auth_comp_id",
+    "auth_asym_id",
+    "auth_atom_id",
+    "pdbx_PDB_model_num",
 )
 STEPS = ("plan", "clusters", "leaks", "reader", "library", "search", "train", "ranks", "predict")
 
