@@ -1,10 +1,22 @@
 """The two errors that a user can mend, and what the command line tells its caller: exit codes and the error's line."""
 
+import contextlib
 import enum
+from collections.abc import Iterator
 from typing import Final
 
 # How the command line begins the one line about an InputError; a parent process finds the reason by it.
 _ERROR_LINE: Final = "error: "
+
+
+# What a light installation lacks, by the name of the module, and the extra that brings it.
+EXTRAS: Final = {
+    "torch": "train",
+    "accelerate": "train",
+    "safetensors": "train",
+    "tensorboard": "train",
+    "plotly": "report",
+}
 
 
 class ExitCode(enum.IntEnum):
@@ -45,3 +57,19 @@ def format_error(error: InputError) -> str:
 def parse_error(line: str) -> str | None:
     """The message of a line that `format_error` made, None for any other line."""
     return line.removeprefix(_ERROR_LINE) if line.startswith(_ERROR_LINE) else None
+
+
+@contextlib.contextmanager
+def name_missing_extra() -> Iterator[None]:
+    """Turns the import of a library that a light installation lacks into one line that names the extra to install.
+
+    Raises:
+        InputError: in place of the ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        raise InputError(f"{module} is not installed: pip install 'rnafold-kit[{EXTRAS[module]}]'") from error

@@ -26,6 +26,7 @@ FLOORS = (
     ("report",),
     ("experiments",),
     ("kaggle",),
+    ("api",),
     ("cli",),
     ("__main__",),
 )

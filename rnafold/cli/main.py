@@ -24,7 +24,7 @@ from rnafold.cli.prepare import add_prepare
 from rnafold.cli.report import add_report
 from rnafold.cli.score import add_check, add_score
 from rnafold.cli.train import add_train
-from rnafold.errors import ExitCode, InputError, format_error
+from rnafold.errors import ExitCode, InputError, format_error, name_missing_extra
 
 _EPILOG = """\
 typical use:
@@ -102,7 +102,8 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return int(arguments.call(arguments))
+        with name_missing_extra():
+            return int(arguments.call(arguments))
     except InputError as error:
         print(format_error(error), file=sys.stderr)
         return ExitCode.INPUT

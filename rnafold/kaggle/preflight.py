@@ -25,6 +25,8 @@ from rnafold.submission import read_sample
 
 GIB: Final = 2**30
 DISTRIBUTION: Final = "rnafold-kit"
+# A kernel trains or predicts with the network, and reports: what these extras bring must be there as well.
+_WITH_EXTRAS: Final = ({"extra": ""}, {"extra": "train"}, {"extra": "report"})
 LEAST_PYTHON: Final = (3, 11)
 # A card that another process holds is of no use; a fresh session has all but the context's share free.
 LEAST_FREE_SHARE: Final = 0.85
@@ -222,7 +224,7 @@ def check_packages(distribution: str = DISTRIBUTION) -> list[PreflightFinding]:
     except metadata.PackageNotFoundError:
         text = f"{distribution} is not installed, so its needs are not known; run from a checkout"
         return [PreflightFinding(level="warning", about="packages", text=text)]
-    needs = [need for need in listed if need.marker is None or need.marker.evaluate({"extra": ""})]
+    needs = [need for need in listed if need.marker is None or any(map(need.marker.evaluate, _WITH_EXTRAS))]
     findings = []
     for need in needs:
         try:
