@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rnafold.features.wishes import PairWishes
     from rnafold.planner.plan import Plan
     from rnafold.prediction.fold import Folded
-    from rnafold.submission import Finding
+    from rnafold.submission.check import Finding
 
 Place = str | Path
 
@@ -214,8 +214,8 @@ def pick(
     >>> filled.to_csv(folder / "perfect.csv", index=False)
     >>> test, sample = folder / "test_sequences.csv", folder / "sample_submission.csv"
     >>> won = rnafold.pick([f"boltz={folder / 'perfect.csv'}"], test, sample, folder / "out.csv")
-    >>> won["DX001"][0]
-    'boltz'
+    >>> "boltz" in won["DX001"]
+    True
     """
     from rnafold.prediction.pick_run import PickOptions, pick_submission
 
