@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rnafold import __version__
+from rnafold.cli.doctor import add_doctor
 from rnafold.cli.experiment import add_experiment
 from rnafold.cli.fold import add_fold
 from rnafold.cli.kaggle import add_kaggle
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_plan(commands)
     add_quota(commands)
     add_experiment(commands)
+    add_doctor(commands)
     return parser
 
 
