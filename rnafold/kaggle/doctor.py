@@ -123,7 +123,8 @@ def _look_at_programs() -> Iterator[Line]:
     try:
         yield Line(about="US-align", level="ok", text=str(find_usalign()))
     except InputError as error:
-        yield Line(about="US-align", level="missing", text=f"{_first_line(error)}; part 2's metric needs none")
+        text = _first_line(error).removeprefix("part 1's metric needs the US-align program, ")
+        yield Line(about="US-align", level="missing", text=f"{text} (part 1's metric)")
     found = next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )

@@ -9,6 +9,7 @@ import pytest
 
 from rnafold.cli.main import main
 from rnafold.data.demo import write_demo_data
+from rnafold.errors import EXTRAS
 from rnafold.kaggle import doctor
 from rnafold.kaggle.preflight import Card, Machine
 
@@ -34,12 +35,12 @@ def test_a_light_installation_says_which_extra_brings_what(monkeypatch: pytest.M
     real_import, real_spec = importlib.import_module, importlib.util.find_spec
 
     def refuse(name: str, package: str | None = None) -> Any:
-        if name.partition(".")[0] in doctor.EXTRAS or name == "RNA":
+        if name.partition(".")[0] in EXTRAS or name == "RNA":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real_import(name, package)
 
     monkeypatch.setattr(importlib, "import_module", refuse)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in doctor.EXTRAS else real_spec(name))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in EXTRAS else real_spec(name))
     found = look(doctor.examine(tmp_path))
     assert found["torch"] == ("missing", "not installed: pip install 'rnafold-kit[train]'")
     assert found["plotly"] == ("missing", "not installed: pip install 'rnafold-kit[report]'")
