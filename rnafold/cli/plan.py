@@ -32,6 +32,7 @@ def add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     plan.add_argument("--examples", type=int, default=800, metavar="N", help="without --data: clusters of crop length")
     plan.add_argument("--model", default="base", metavar="NAME", help="a file in configs/model (default: base)")
     plan.add_argument("--predict-length", type=int, default=0, metavar="L", help="also the memory of predicting L")
+    plan.add_argument("--by-module", action="store_true", help="also which parts of the network take the memory")
     plan.add_argument("--matrix", action="store_true", help="every model on every card")
     plan.add_argument("--calibrate", action="store_true", help="measure step times on this machine first (minutes)")
     plan.add_argument("--workload", metavar="NAME", help="another job: a file in configs/workloads, set by --set")
@@ -116,7 +117,7 @@ def _plan_run(arguments: argparse.Namespace, overrides: list[str], rules: QuotaR
         predict_length=arguments.predict_length,
     )
     plan = build_plan(request, store)
-    print(json.dumps(plan_to_json(plan)) if arguments.json else format_plan(plan))
+    print(json.dumps(plan_to_json(plan)) if arguments.json else format_plan(plan, by_module=arguments.by_module))
     return ExitCode.DONE if plan.fits else ExitCode.FAULT
 
 

@@ -10,6 +10,7 @@ from rnafold.config.strict_yaml import merge
 
 Precision = Literal["fp32", "fp16", "bf16"]
 AttentionKernel = Literal["math", "memory_efficient", "flash"]
+Checkpointing = bool | Literal["pairs"]
 LrRule = Literal["linear", "sqrt", "fixed"]
 LrBatch = Literal["micro", "effective"]
 # Any two of them and the number of cards give the third.
@@ -27,7 +28,8 @@ class RunConfig:
         precision: fp16 and bf16 mean mixed precision.
         attention: kernel asked of scaled_dot_product_attention; flash takes no pair bias on CUDA.
         compile: whether to torch.compile the network.
-        gradient_checkpointing: recompute activations in the backward pass: less memory, about a third more time.
+        gradient_checkpointing: recompute activations in the backward pass: "pairs" those of the pair updates alone,
+            which hold most of the memory for a tenth more time; true also those of the layers, for a third.
         learning_rate: used as it is by the rule `fixed`.
         lr_rule: fixed, or base_learning_rate x (batch / base_batch), or x its square root.
         lr_rule_on: which batch the rule looks at: micro (one card) or effective.
@@ -44,7 +46,7 @@ class RunConfig:
     precision: Precision
     attention: AttentionKernel
     compile: bool = False
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = False
     learning_rate: float | None = None
     lr_rule: LrRule
     lr_rule_on: LrBatch

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from rnafold.config.machine_use import Checkpointing
 from rnafold.config.settings import ModelConfig
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
@@ -66,7 +67,7 @@ class PlainNetwork(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.step = nn.Linear(width, 3)
         self.max_recycles = config.max_recycles
-        self.use_checkpointing = False
+        self.recomputed: Checkpointing = False
 
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Coordinates of a batch; `recycles` is accepted for the common call and must be 0."""
@@ -76,7 +77,7 @@ class PlainNetwork(nn.Module):
         rotary = layers.rotary_angles(torch.cumsum(batch.mask.long(), 1), self.head_channels)
         mask = batch.mask[:, None, None, :]
         for block in self.blocks:
-            x = run_block(block, x, rotary, mask, use_checkpointing=self.use_checkpointing and self.training)
+            x = run_block(block, x, rotary, mask, use_checkpointing=self.recomputed is True and self.training)
         steps = self.step(self.norm_out(x)).float() * 6.0 * batch.mask[..., None]
         with torch.autocast(steps.device.type, enabled=False):
             coords = torch.cumsum(steps, dim=1)
@@ -122,7 +123,7 @@ class PairNetwork(nn.Module):
         self.pair_heads = PairHeads(channels)
         self.judge = ConfidenceHead(width)  # under this name it stands in weights and checkpoints
         self.max_recycles = config.max_recycles
-        self.use_checkpointing = False
+        self.recomputed: Checkpointing = False
         self.is_recycling = False  # for whoever watches a pass, such as the planner
         # last, so that the parameters above are those of the network without
         mounted = config.encoder
@@ -135,7 +136,7 @@ class PairNetwork(nn.Module):
         known = (batch.pairing, batch.covariation, pair_track.sampled_pairs(batch.samples))
         relative = pair_track.relative_position(batch.chain_index, batch.residue_index)
         projected = self.pair_input.project_known(known, relative, consensus)
-        encoded = None if self.encoder is None else self.encoder(batch, self.use_checkpointing)
+        encoded = None if self.encoder is None else self.encoder(batch, bool(self.recomputed))
         coords = start
         self.is_recycling = True
         with torch.no_grad():
@@ -162,16 +163,17 @@ class PairNetwork(nn.Module):
             single, pair = single + encoded.single, pair + encoded.pair
         rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
         key_mask = layers.key_mask(batch.mask)
-        recompute = self.use_checkpointing and self.training
+        recompute_updates = bool(self.recomputed) and self.training
+        recompute_blocks = self.recomputed is True and self.training
         # as many updates as layers: the first comes before all of them
         biases: Iterable[Tensor] = self._bias_projection(0).read(pair, key_mask) if self.stages[0][1] else ()
         for stage, (first, stop) in enumerate(self.stages):
             if stage:
                 update, args = self.updates[stage - 1], (single, pair, key_mask, self._bias_projection(stage))
-                found = checkpoint(update, *args, use_reentrant=False) if recompute else update(*args)
+                found = checkpoint(update, *args, use_reentrant=False) if recompute_updates else update(*args)
                 single, pair, biases = found
             for block, mask in zip(self.blocks[first:stop], biases):
-                single = run_block(block, single, rotary, mask, use_checkpointing=recompute)
+                single = run_block(block, single, rotary, mask, use_checkpointing=recompute_blocks)
         moved = self.relaxation(single, pair, coords, batch.mask)
         return single, pair, repair_geometry(moved, batch.same_chain_step, batch.mask)
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from rnafold.config.hardware import load_gpus
-from rnafold.config.machine_use import count_accumulation
+from rnafold.config.machine_use import Checkpointing, count_accumulation
 from rnafold.config.settings import Config, resolve_config
 from rnafold.errors import ConfigError
 from rnafold.features.build import padded_length
@@ -285,15 +285,14 @@ def suggest_change(request: Request, store: TraceStore, largest: int) -> str:
     if smaller:
         accumulation = count_accumulation(run, cards, smaller)
         return f"--set train.micro_batch={smaller} train.accumulation={accumulation}"
-    if not run.gradient_checkpointing:
-        changed = dataclasses.replace(config, train=dataclasses.replace(run, gradient_checkpointing=True))
-        if (size := _largest(changed, store, request.load.longest)) and choose_micro_batch(
-            size, run.effective_batch, cards
-        ):
-            micro = choose_micro_batch(size, run.effective_batch, cards)
-            accumulation = count_accumulation(run, cards, micro)
+    for recomputed in _more_checkpointing(run.gradient_checkpointing, config.model.kind):
+        changed = dataclasses.replace(config, train=dataclasses.replace(run, gradient_checkpointing=recomputed))
+        size = _largest(changed, store, request.load.longest)
+        if size and (micro := choose_micro_batch(size, run.effective_batch, cards)):
+            value = str(recomputed).lower()
             return (
-                f"--set train.gradient_checkpointing=true train.micro_batch={micro} train.accumulation={accumulation}"
+                f"--set train.gradient_checkpointing={value} train.micro_batch={micro} "
+                f"train.accumulation={count_accumulation(run, cards, micro)}"
             )
     length = request.load.longest
     while (length := padded_length(length * 3 // 4 - 4)) >= 32:
@@ -307,6 +306,12 @@ def suggest_change(request: Request, store: TraceStore, largest: int) -> str:
         if other.model.name != config.model.name and _largest(other, store, request.load.longest):
             return f"--model {name}"
     return "a card with more memory"
+
+
+def _more_checkpointing(now: Checkpointing, kind: str) -> list[Checkpointing]:
+    """What recomputes more than now, the cheapest first."""
+    steps: list[Checkpointing] = [False, "pairs", True] if kind == "pair" else [False, True]
+    return steps[steps.index(now) + 1 :]
 
 
 def _largest(config: Config, store: TraceStore, length: int) -> int:

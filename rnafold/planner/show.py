@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from rnafold.planner.plan import Choice, Plan
@@ -29,6 +30,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
             "peak_gib": round(chosen.memory.peak_gib, 4),
             "limit_gib": round(chosen.memory.limit_gib, 4),
             "parts": {k: round(v, 5) for k, v in chosen.memory.parts.items()},
+            "modules": {k: round(v, 5) for k, v in _by_size(chosen.memory.modules)},
         },
         "hours": _hours(chosen),
         "sessions": [dataclasses.asdict(s) for s in plan.sessions],
@@ -64,8 +66,12 @@ def format_hours(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
 
 
-def format_plan(plan: Plan) -> str:
-    """The plan as text for a terminal."""
+def _by_size(values: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(values.items(), key=lambda item: -item[1])
+
+
+def format_plan(plan: Plan, *, by_module: bool = False) -> str:
+    """The plan as text for a terminal; `by_module` says which parts of the network take the memory."""
     chosen = plan.chosen
     frozen = f", {plan.num_frozen:,} more frozen" if plan.num_frozen else ""
     lines = [
@@ -82,6 +88,9 @@ def format_plan(plan: Plan) -> str:
         f"  batch     {chosen.micro_batch} x {chosen.accumulation} x {chosen.cards} card(s) = "
         f"{chosen.micro_batch * chosen.accumulation * chosen.cards}; at most {plan.largest_micro_batch} is safe",
     ]
+    if by_module:
+        named = ", ".join(f"{name} {value:.3f}" for name, value in _by_size(chosen.memory.modules))
+        lines.append(f"  modules   of attention, activations and output, in GiB: {named}")
     if plan.prediction:
         found = plan.prediction
         lines.append(

@@ -23,7 +23,7 @@ class Learner:
         torch.manual_seed(train.seed)
         self.ranks = ranks
         self.network: PairNetwork | PlainNetwork = build_network(config.model).to(ranks.device)
-        self.network.use_checkpointing = train.gradient_checkpointing
+        self.network.recomputed = train.gradient_checkpointing
         self.forward = torch.compile(self.network, dynamic=True) if train.compile else self.network
         self.average = AveragedModel(self.network, multi_avg_fn=_moving_average(train.ema_decay))
         self.names: dict[torch.Tensor, str] = {p: name for name, p in self.network.named_parameters()}

@@ -22,7 +22,7 @@ from rnafold.training.schedule import rate_at
 from rnafold.training.state import Clock, Meter, StepResult, TrainState
 
 log = logging.getLogger(__name__)
-NO_ROOM = "lower data.crop_length, set train.gradient_checkpointing=true, or take a smaller --model"
+NO_ROOM = "lower data.crop_length, set train.gradient_checkpointing=pairs or true, or take a smaller --model"
 
 
 def draw_recycles(config: Config, step: int, rank: int) -> int:

@@ -326,7 +326,7 @@ def test_recomputing_trained_layers_gives_the_same_gradient(weights: Path) -> No
     for recompute in (False, True):
         torch.manual_seed(0)
         network = build_network(configure(weights, "model.encoder.unfreeze_last=2")).train()
-        network.use_checkpointing = recompute
+        network.recomputed = recompute
         encoder = encoder_of(network)
         assert encoder is not None
         torch.nn.init.normal_(encoder.single.weight, std=0.1)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from rnafold.config.machine_use import Checkpointing
 from rnafold.config.settings import LossConfig, ModelConfig
 from rnafold.config.strict_yaml import build, load_named
 from rnafold.features.batch import Batch, collate
@@ -120,11 +121,12 @@ def test_recycling_changes_the_result_and_plain_refuses_it() -> None:
 
 
 def test_gradient_checkpointing_gives_the_same_gradient() -> None:
-    gradients = []
-    for recompute in (False, True):
+    gradients: list[torch.Tensor] = []
+    modes: list[Checkpointing] = [False, "pairs", True]
+    for recompute in modes:
         torch.manual_seed(0)
         network = build_network(load("minimal")).train()
-        network.use_checkpointing = recompute
+        network.recomputed = recompute
         batch = duplexes(12)
         torch.manual_seed(1)
         compute_losses(network(batch), batch, LossConfig(), 10.0).total.sum().backward()
@@ -132,6 +134,7 @@ def test_gradient_checkpointing_gives_the_same_gradient() -> None:
         assert gradient is not None
         gradients.append(gradient.clone())
     assert torch.allclose(gradients[0], gradients[1], atol=1e-6)
+    assert torch.allclose(gradients[0], gradients[2], atol=1e-6)
 
 
 def test_a_crop_keeps_only_pairs_inside_it() -> None:

@@ -92,6 +92,7 @@ def test_a_hand_made_step_peaks_where_it_should() -> None:
         fixed_bytes=np.array([1000, 0, 1000, 0]),
         example_bytes=np.array([0, 100, 0, 10]),
         tags=np.array(tags, dtype=np.int8),
+        owners=np.array(["setup", "blocks", "backward", "heads"]),
         events=np.array([1, 2, 4, 3, -2, -4], dtype=np.int32),
         event_phases=np.array([0, forward, loss, backward, backward, backward], dtype=np.int8),
         operations=np.zeros((0, 7)),
@@ -105,6 +106,7 @@ def test_a_hand_made_step_peaks_where_it_should() -> None:
         "output": 50,
         "gradients": 1000,
     }
+    assert single.modules == {"blocks": 500, "heads": 50}
     # a later micro batch also holds the gradients of the first (its output is gone)
     later = trace.peak(5, accumulation=2)
     assert later.total_bytes == 3550 and later.parts["gradients"] == 2000

@@ -60,9 +60,10 @@ def store(trace_folder: Path) -> TraceStore:
         config_of("t4"),
         config_of("k80"),
         config_of("t4", "train.gradient_checkpointing=true"),
+        config_of("t4", "train.gradient_checkpointing=pairs"),
     ]
     keys = [trace_key(config, length) for config in configs for length in (16, 64)]
-    keys += [trace_key(config_of("t4"), 128, "predict"), *(trace_key(c, 256) for c in configs[1::2])]
+    keys += [trace_key(config_of("t4"), 128, "predict"), *(trace_key(c, 256) for c in (configs[1], *configs[3:]))]
     keys.append(trace_key(resolve_config("cpu", "minimal", ["data.crop_length=256"]), 256))
     found.request(keys)
     found.wait()
@@ -148,18 +149,31 @@ def test_what_does_not_fit_says_why_and_what_would(store: TraceStore, monkeypatc
     assert "train.micro_batch=4" in auto.launch[0]
 
 
-def test_checkpointing_is_offered_when_no_micro_batch_fits(store: TraceStore) -> None:
+def test_the_cheapest_checkpointing_is_offered_when_no_micro_batch_fits(store: TraceStore) -> None:
     long = "data.crop_length=256"
     config = config_of("t4", long)
-    sizes = [
+    ways = ("true", "pairs", "false")
+    recomputed, pairs, plain = (
         estimate_memory(store.get(trace_key(c, 256)), c.hardware, c.train, 1, 2).peak_gib
-        for c in (config_of("t4", long, "train.gradient_checkpointing=true"), config)
-    ]
-    assert sizes[0] < sizes[1]
-    total = (sizes[0] + sizes[1]) / 2 / 0.9
-    plan = plan_of(store, "t4", long, f"hardware.memory.total_gib={total:.5f}", load=assume_load(config, 96))
-    assert not plan.fits and plan.largest_micro_batch == 0 and plan.runs_possible == 0
-    assert plan.suggestion.startswith("--set train.gradient_checkpointing=true train.micro_batch=1 ")
+        for c in (config_of("t4", long, f"train.gradient_checkpointing={way}") for way in ways)
+    )
+    assert recomputed < pairs < plain
+    # between two of them only what recomputes more fits: of the pair updates alone where that is enough
+    for low, high, way in ((pairs, plain, "pairs"), (recomputed, pairs, "true")):
+        total = (low + high) / 2 / 0.9
+        plan = plan_of(store, "t4", long, f"hardware.memory.total_gib={total:.5f}", load=assume_load(config, 96))
+        assert not plan.fits and plan.largest_micro_batch == 0 and plan.runs_possible == 0
+        assert plan.suggestion.startswith(f"--set train.gradient_checkpointing={way} train.micro_batch=1 ")
+
+
+def test_the_memory_is_told_by_module(store: TraceStore) -> None:
+    config = config_of("t4")
+    plan = plan_of(store, "t4", load=assume_load(config, 40))
+    memory = plan.chosen.memory
+    passing = sum(memory.parts[name] for name in ("attention", "activations", "output"))
+    assert sum(memory.modules.values()) == pytest.approx(passing, abs=1e-6)
+    assert {"blocks", "updates", "pair_input"} <= set(memory.modules)
+    assert "updates" in format_plan(plan, by_module=True) and "modules " not in format_plan(plan)
 
 
 def test_hours_that_do_not_reach_a_checkpoint_are_a_reason(store: TraceStore) -> None:

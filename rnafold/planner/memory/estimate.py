@@ -34,6 +34,7 @@ class PlannerError(RuntimeError):
 class MemoryEstimate:
     """Peak of one card in GiB and what it consists of at that moment.
 
+    `modules`: which parts of the network (or phases outside it) made attention, activations and output.
     `parts`: weights, average, optimizer, gradients, batch, attention, activations, output, context, workspace and
     allocator (what the caching allocator reserves beyond the tensors).
     """
@@ -41,6 +42,7 @@ class MemoryEstimate:
     peak_gib: float
     limit_gib: float
     parts: dict[str, float]
+    modules: dict[str, float]
 
     @property
     def fits(self) -> bool:
@@ -70,7 +72,7 @@ def trace_key(config: Config, length: int, mode: Mode = "train") -> TraceKey:
         precision=precision if mode == "train" else "fp32",
         attention=trace_kernel(config.hardware, run.attention),
         candidates=NUM_OTHERS if mode == "predict" or config.data.start == "candidates" else 0,
-        gradient_checkpointing=run.gradient_checkpointing and mode == "train",
+        gradient_checkpointing=mode == "train" and run.gradient_checkpointing,
     )
 
 
@@ -194,7 +196,10 @@ def estimate_memory(
             # the flat gradient, its copy in the collective and the parts copied back; the peak may be elsewhere
             parts["allocator"] += _reduction_gib(trace, peak.total_bytes, batch, accumulation)
     return MemoryEstimate(
-        peak_gib=sum(parts.values()), limit_gib=memory_limit_gib(hardware, run.memory_share), parts=parts
+        peak_gib=sum(parts.values()),
+        limit_gib=memory_limit_gib(hardware, run.memory_share),
+        parts=parts,
+        modules={name: value / GIB for name, value in peak.modules.items()},
     )
 
 

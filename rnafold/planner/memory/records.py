@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.config.building import build
+from rnafold.config.machine_use import Checkpointing
 from rnafold.config.settings import LossConfig, ModelConfig
 from rnafold.config.strict_yaml import to_mapping
 from rnafold.features.cache import load_arrays, save_arrays
@@ -21,6 +22,8 @@ Device = Literal["cpu", "cuda"]
 TracedKernel = Literal["stock", "math", "memory_efficient"]
 
 TAGS = ("weights", "average", "optimizer", "gradients", "batch", "attention", "activations", "output")
+# What comes and goes with a pass.
+PASSING_TAGS = ("attention", "activations", "output")
 PHASES = ("setup", "forward", "recycle", "loss", "backward", "update", "predict", "done")
 DTYPES = ("fp32", "fp16", "bf16")
 # The CUDA caching allocator rounds every block to this; the CPU allocator hands out what is asked for.
@@ -31,6 +34,7 @@ _ARRAYS = (
     "fixed_bytes",
     "example_bytes",
     "tags",
+    "owners",
     "events",
     "event_phases",
     "operations",
@@ -59,7 +63,7 @@ class TraceKey:
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     attention: TracedKernel = "stock"
     candidates: int = 0
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = False
 
     def to_json(self) -> str:
         """The key as JSON, for the worker and the cache."""
@@ -95,10 +99,14 @@ def _hash_sources() -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Peak:
-    """The highest memory of a step in bytes, and what it consists of there (keys of TAGS)."""
+    """The highest memory of a step in bytes, and what it consists of there.
+
+    `parts` by what it is (keys of TAGS); `modules` the attention, activations and output of it by who made them.
+    """
 
     total_bytes: int
     parts: dict[str, int]
+    modules: dict[str, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,6 +117,7 @@ class Trace:
         fixed_bytes, example_bytes: (S,) size of a storage = fixed + batch x example.
         num_parameters, num_frozen: weights that train at any time of a run, and those that never do.
         tags: (S,) index into TAGS.
+        owners: (S,) the network's part that made a storage, or the phase of the step outside it.
         events: (E,) s + 1 when storage s is made, -(s + 1) when it is freed.
         event_phases: (E,) index into PHASES.
         operations: (K, 7) phase, dtype, fixed and per-example FLOPs, fixed and per-example bytes, count.
@@ -119,6 +128,7 @@ class Trace:
     fixed_bytes: npt.NDArray[np.int64]
     example_bytes: npt.NDArray[np.int64]
     tags: npt.NDArray[np.int8]
+    owners: npt.NDArray[np.str_]
     events: npt.NDArray[np.int32]
     event_phases: npt.NDArray[np.int8]
     operations: npt.NDArray[np.float64]
@@ -165,7 +175,10 @@ class Trace:
         np.add.at(alive, owner[: at + 1], signs[: at + 1])
         held, tags = sizes * alive, np.tile(self.tags, 2)
         parts = {name: int(held[tags == index].sum()) for index, name in enumerate(TAGS)}
-        return Peak(total_bytes=int(live[at]), parts=parts)
+        passing = np.isin(tags, [TAGS.index(name) for name in PASSING_TAGS])
+        owners = np.tile(self.owners, 2)
+        modules = {str(name): int(held[passing & (owners == name)].sum()) for name in np.unique(self.owners)}
+        return Peak(total_bytes=int(live[at]), parts=parts, modules={k: v for k, v in modules.items() if v})
 
     def flops(self, batch: int, recycles: float = 0.0) -> float:
         """Multiply-adds x 2 of a step, matrix products alone; `recycles` is their mean number."""

@@ -33,6 +33,8 @@ from rnafold.structure import Chain, Pairing, Structure, Target
 # Divides no layer width, no length and no parameter count; checked against the parameters at every trace.
 SYMBOLIC_BATCH = 1009
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# What is made between the network's parts.
+NO_MODULE = "between"
 # Operations that only make a new view of a storage cost neither time nor memory.
 VIEWS = """
     view _unsafe_view t transpose permute expand select slice unsqueeze squeeze detach alias split unbind
@@ -56,6 +58,8 @@ class Recorder(TorchDispatchMode):
         self.phase = "setup"
         self.inside_attention = False
         self.network: nn.Module | None = None
+        self.owner = NO_MODULE
+        self.owners: list[str] = []
         self.live: dict[int, int] = {}
         self.fixed: list[int] = []
         self.scaled: list[int] = []
@@ -75,6 +79,7 @@ class Recorder(TorchDispatchMode):
         self.fixed.append(fixed)
         self.scaled.append(scaled)
         self.tags.append(TAGS.index(tag))
+        self.owners.append(self.owner if self.phase in ("forward", "predict") else self.phase)
         self.live[key] = index
         self._note(index + 1)
         weakref.finalize(storage, self._free, key, index)
@@ -117,6 +122,28 @@ class Recorder(TorchDispatchMode):
         kind = DTYPES.index({torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "fp32"))
         row = (phase, kind, *flops, sum(s[0] for s in sizes), sum(s[1] for s in sizes))
         self.operations[row] = self.operations.get(row, 0) + 1
+
+
+@contextlib.contextmanager
+def watch_modules(network: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Tells the recorder which of the network's parts is at work: a child, with the items of a list taken together."""
+    names = {id(module): name.partition(".")[0] for name, module in network.named_modules() if name}
+    above: list[str] = []
+
+    def enter(module: nn.Module, _: object) -> None:
+        above.append(recorder.owner)
+        recorder.owner = names.get(id(module), NO_MODULE)
+
+    def leave(*_: object) -> None:
+        recorder.owner = above.pop()
+
+    before = nn.modules.module.register_module_forward_pre_hook(enter)
+    after = nn.modules.module.register_module_forward_hook(leave, always_call=True)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
 
 
 @contextlib.contextmanager
@@ -197,7 +224,7 @@ def record(key: TraceKey) -> Trace:
     shape = None if key.model.encoder is None else read_encoder_shape(key.model.encoder)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network = build_network(key.model, shape)
-        network.use_checkpointing = key.gradient_checkpointing
+        network.recomputed = key.gradient_checkpointing
         thaw(network, math.inf)  # with all layers that ever train, where memory and time are highest
         recorder.network = network
         batch = Batch(
@@ -213,7 +240,7 @@ def record(key: TraceKey) -> Trace:
             recorder.add(parameter, "weights")
         for buffer in network.buffers():
             recorder.add(buffer, "weights")
-        with attention_as(key.attention, recorder, amp):
+        with attention_as(key.attention, recorder, amp), watch_modules(network, recorder):
             if key.mode == "predict":
                 _predict(network, batch, recorder, amp, min(1, key.model.max_recycles))
             else:
@@ -299,6 +326,7 @@ def _finish(key: TraceKey, recorder: Recorder, trained: int, frozen: int, ended:
         fixed_bytes=np.array(recorder.fixed, dtype=np.int64),
         example_bytes=np.array(recorder.scaled, dtype=np.int64),
         tags=np.array(recorder.tags, dtype=np.int8),
+        owners=np.array(recorder.owners, dtype=np.str_),
         events=np.array(recorder.events[:ended], dtype=np.int32),
         event_phases=np.array(recorder.event_phases[:ended], dtype=np.int8),
         operations=np.array([(*row, recorder.operations[row]) for row in rows], dtype=np.float64).reshape(-1, 7),

@@ -62,7 +62,8 @@ def model_name(config: Config) -> str:
 def settings_name(config: Config) -> str:
     """What else makes a step slower or faster."""
     run = config.train
-    flags = [run.precision, run.attention, "compile" * run.compile, "checkpointing" * run.gradient_checkpointing]
+    recomputed = {False: "", "pairs": "checkpointing pairs", True: "checkpointing"}[run.gradient_checkpointing]
+    flags = [run.precision, run.attention, "compile" * run.compile, recomputed]
     return " ".join(flag for flag in flags if flag)
 
 
