@@ -2,58 +2,24 @@
 `python benchmarks/planner.py brief` prints the four cards of the brief (docs/studies/gpu.md) at 1,200 residues.
 
 The real figure is the sum of the CPU allocator's events (torch.profiler, profile_memory) in one optimizer step of
-rnafold.training.loop.Trainer, added to what is held before it. Nothing is scaled or fitted.
+rnafold.training.step.Stepper, added to what is held before it. Nothing is scaled or fitted.
 """
 
 import argparse
 import dataclasses
-import gc
 import logging
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
-from typing import cast
 
 import torch
-from torch.profiler import ProfilerActivity, profile
 
 from rnafold.config.settings import resolve_config
-from rnafold.features.batch import Batch
-from rnafold.features.build import Example
 from rnafold.planner.memory.estimate import TraceStore, estimate_memory, largest_micro_batch, trace_key
 from rnafold.planner.memory.records import TraceKey
-from rnafold.planner.memory.trace import build_batch, record
-from rnafold.training.dataset import TrainingExamples
-from rnafold.training.loop import Trainer
-from rnafold.training.schedule import TimeBudget
-from rnafold.training.state import Meter
+from rnafold.planner.memory.trace import record
+from rnafold.training.probe import Probe, build_random_batch
 
 STORE = TraceStore()
-
-
-class NoExamples:
-    """Stands for the data set of a trainer that is stepped by hand."""
-
-    lengths = (64,)
-    groups = ("one",)
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        raise NotImplementedError
-
-
-def build_random_batch(length: int, size: int) -> Batch:
-    """`size` random chains of `length` residues."""
-    one = build_batch(length)
-    fields = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
-    many = {name: value.expand(size, *value.shape[1:]).clone() for name, value in fields.items()}
-    for name in ("start", "coords"):
-        many[name] = torch.randn(many[name].shape).cumsum(1) * 4.0
-    many["pairing"] = torch.rand(many["pairing"].shape) * 0.1
-    return Batch(**many)
 
 
 def measure_real_peak(model: str, precision: str, length: int, batch: int, micro_batches: int) -> int:
@@ -61,26 +27,7 @@ def measure_real_peak(model: str, precision: str, length: int, batch: int, micro
     overrides = [f"train.precision={precision}", f"train.micro_batch={batch}", "train.accumulation=auto"]
     overrides += [f"train.effective_batch={batch * micro_batches}"]
     config = resolve_config("cpu", model, overrides)
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(config, cast(TrainingExamples, NoExamples()), [], Path(folder), TimeBudget(None))
-        batches = [build_random_batch(length, batch) for _ in range(micro_batches)]
-        trainer.learner.network.train()
-        trainer.stepper.take(batches, Meter())
-        gc.collect()
-        weights = sum(p.numel() * p.element_size() for p in trainer.learner.network.parameters())
-        trained = sum(p.numel() * p.element_size() for p in trainer.learner.network.parameters() if p.requires_grad)
-        inputs = sum(getattr(batches[0], f.name).nbytes for f in dataclasses.fields(batches[0]))
-        # weights, moving average and two moments; the gradients of the step before are dropped first thing, and the
-        # profiler does not report the end of what it did not see begin. Of the batches only one would be in memory.
-        held = 2 * weights + 2 * trained + inputs
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            trainer.stepper.take(batches, Meter())
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    current = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        current += event.nbytes()
-        peak = max(peak, current)
-    return int(held + peak)
+    return Probe(config).peak_bytes([build_random_batch(length, batch, seed) for seed in range(micro_batches)])
 
 
 def measure_in_new_process(model: str, precision: str, length: int, batch: int, micro_batches: int) -> int:

@@ -24,6 +24,7 @@ from rnafold.cli.predict import add_pick, add_predict
 from rnafold.cli.prepare import add_prepare
 from rnafold.cli.report import add_report
 from rnafold.cli.score import add_check, add_score
+from rnafold.cli.selftest import add_selftest
 from rnafold.cli.train import add_train
 from rnafold.errors import ExitCode, InputError, format_error, name_missing_extra
 
@@ -65,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_prepare(commands)
     add_plan(commands)
     add_quota(commands)
+    add_selftest(commands)
     add_experiment(commands)
     add_doctor(commands)
     return parser
