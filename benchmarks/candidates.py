@@ -344,6 +344,27 @@ def compare_rules(cases: Sequence[Case], juries: Mapping[str, JuryParameters], s
         print(f"  rank correlation of expected and reached within a target: {told}")
 
 
+def compare_scenarios(pools: Sequence[Pool], juries: Mapping[str, JuryParameters], slots: SlotsConfig) -> None:
+    """What users have: ours with three to seven sources drawn at random, means over the draws of each target."""
+    found: dict[str, list[list[float]]] = {}
+    for pool in draw_scenarios(pools, 2 * SCENARIOS, seed=5):
+        ours, others = is_ours(pool), is_outside(pool)
+        if not len(ours) or not len(others):
+            continue
+        figures = (
+            float(pool.tm[ours].max()),
+            best(pool, pick_fixed),
+            best(pool, pick_naively),
+            float(pool.tm[pick_by_jury(pool, juries[pool.group], slots)].max()),
+            float(pool.tm.max()),
+        )
+        found.setdefault(pool.target.target_id, []).append(list(figures))
+    means = np.array([np.mean(rows, axis=0) for rows in found.values()])
+    names = ("ours alone", "all, fixed slots 1 + 2 + 2", "all, naive, one a source", "all, jury", "all, oracle")
+    title = f"all targets, {SCENARIOS} draws of three to seven sources each, -trR"
+    report(title, {name: means[:, k] for k, name in enumerate(names)}, "all, naive, one a source")
+
+
 def try_robustness(
     cases: Sequence[Case], juries: Mapping[str, JuryParameters], slots: SlotsConfig, seed: int = 0
 ) -> None:
@@ -437,6 +458,7 @@ def main() -> None:
     final = fit_parameters(examples, None, centres)
     print("fitted to all:", json.dumps({"intercept": final.intercept, **final.weights, "spread": final.spread}))
     compare_rules(cases, juries, slots)
+    compare_scenarios(pools, juries, slots)
     try_robustness(cases, juries, slots)
     if arguments.write is not None:
         told = {
