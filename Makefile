@@ -8,7 +8,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 ROOMS ?= $(shell { git diff --name-only HEAD~1; git ls-files --others --exclude-standard; } 2>/dev/null \
 	| sed -nE 's,^(rnafold|tests)/([a-z]+)/.*,\2,p' | sort -u)
 
-.PHONY: demo test quick lint setup weights clean
+.PHONY: demo test quick lint setup pictures weights clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make quick  ruff, mypy --strict, the map and the fast tests of the rooms that changed (or ROOMS=\"scoring data\")"
 	@echo "make test   ruff, mypy --strict and the test suite"
 	@echo "make weights DATA=DIR   train the weights that ship, measure them, write their model card"
+	@echo "make pictures   docs/pictures, from the demo and headless Chromium"
 	@echo "make setup  only the environment (.venv)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,6 +31,9 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/python -m rnafold demo --out demo
+
+pictures: $(STAMP)
+	@$(BIN)/python scripts/make_pictures.py
 
 weights: $(STAMP)
 	@test -n "$(DATA)" || { echo "make weights DATA=DIR: the folder with train_sequences.csv etc. is needed"; exit 2; }

@@ -36,6 +36,12 @@ def add_report(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="targets to draw in 3D (default: all of up to 12, else best, quartiles and worst)",
     )
     report.add_argument("--mode", choices=("exact", "fast"), default="exact", help="the scorer's search")
+    report.add_argument(
+        "--versus",
+        type=Path,
+        metavar="RUN_OR_CSV",
+        help="a second run, or with --labels a second submission, beside the first",
+    )
     report.set_defaults(call=_report)
     export = commands.add_parser(
         "export",
@@ -90,6 +96,7 @@ def _report(arguments: argparse.Namespace) -> int:
         predictions=arguments.predictions,
         targets=arguments.targets,
         mode=arguments.mode,
+        versus=arguments.versus,
     )
     print(f"{path}: written ({path.stat().st_size / 2**20:.1f} MiB)")
     return ExitCode.DONE

@@ -56,12 +56,12 @@ def draw_validation(run: RunRecord) -> Figure | None:
     if not len(steps):
         return None
     last = max(float(steps[-1]), float(read_curve(run.train, "step")[0][-1]) if run.train else 0.0)
-    data = [_line(steps, scores, BLUE, "validation", mode="lines+markers", width=2.5)]
+    data = [draw_line(steps, scores, BLUE, "validation", mode="lines+markers", width=2.5)]
     notes = []
     for key, label in _BASELINES.items():
         value = read_number(look_up(run.summary, "baselines_tm_score", key))
         if value is not None:
-            data.append(_line([0, last], [value, value], SOFT, label, dash="dot", width=1.2))
+            data.append(draw_line([0, last], [value, value], SOFT, label, dash="dot", width=1.2))
             notes.append(_label(1.01, value, f"{value:.3f} {label}", xref="paper", xanchor="left", yanchor="middle"))
     best = int(np.argmax(scores))
     peak = _label(float(steps[best]), float(scores[best]), f"best {scores[best]:.3f}", color=BLUE, yshift=5)
@@ -106,7 +106,7 @@ def draw_terms(run: RunRecord) -> list[Figure]:
         data = _smoothed(steps, values, BLUE)
         other_steps, others = read_curve(run.evaluations, f"validation_{name}")
         if len(others):
-            data.append(_line(other_steps, others, ORANGE, "validation", mode="lines+markers", width=1.5))
+            data.append(draw_line(other_steps, others, ORANGE, "validation", mode="lines+markers", width=1.5))
         figures.append(
             Figure(
                 name=f"term-{name}",
@@ -156,7 +156,7 @@ def _draw_skipped(run: RunRecord) -> Figure | None:
         name="skipped",
         title="Skipped steps",
         note=f"{int(total[-1])} in all: gradient not finite",
-        data=[_line(*thin_curve(steps, total), RED, "skipped", shape="hv")],
+        data=[draw_line(*thin_curve(steps, total), RED, "skipped", shape="hv")],
         layout=_layout("steps skipped so far", yaxis={"rangemode": "tozero"}),
     )
 
@@ -181,7 +181,7 @@ def _draw_times(run: RunRecord) -> Figure | None:
         name="times",
         title="Time by length",
         note=f"{format_number(milliseconds[-1])} ms at {lengths[-1]} nt",
-        data=[_line(lengths, milliseconds, BLUE, "time", mode="lines+markers")],
+        data=[draw_line(lengths, milliseconds, BLUE, "time", mode="lines+markers")],
         layout=layout,
     )
 
@@ -208,17 +208,17 @@ def _smoothed(steps: FloatArray, values: FloatArray, color: str) -> list[dict[st
     """The curve itself, and over a long one its running mean."""
     steps, values = thin_curve(steps, values)
     if len(values) < 40:
-        return [_line(steps, values, color, "training", mode="lines" if len(values) > 1 else "markers")]
+        return [draw_line(steps, values, color, "training", mode="lines" if len(values) > 1 else "markers")]
     width = max(len(values) // 20, 3)
     padded = np.pad(values, (width // 2, width - 1 - width // 2), mode="edge")
     mean = np.convolve(padded, np.full(width, 1.0 / width), mode="valid")
     return [
-        _line(steps, values, color, "training", width=1.0) | {"opacity": 0.35},
-        _line(steps, mean, color, "running mean", width=2.2) | {"hoverinfo": "skip"},
+        draw_line(steps, values, color, "training", width=1.0) | {"opacity": 0.35},
+        draw_line(steps, mean, color, "running mean", width=2.2) | {"hoverinfo": "skip"},
     ]
 
 
-def _line(
+def draw_line(
     x: Sequence[float] | FloatArray,
     y: Sequence[float] | FloatArray,
     color: str,
@@ -227,6 +227,7 @@ def _line(
     mode: str = "lines",
     **line: Any,
 ) -> dict[str, Any]:
+    """One curve of a plot."""
     return {
         "type": "scatter",
         "mode": mode,

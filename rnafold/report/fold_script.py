@@ -70,7 +70,7 @@ function draw() {
   }
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.clearRect(0, 0, width, height);
-  const scale = zoom * 0.46 * Math.min(width, 1.4 * height) / reach, list = [];
+  const scale = zoom * 0.46 * Math.min(width, 1.1 * height) / reach, list = [];
   const paper = hex(page.dataset.dark ? "#1c2024" : "#ffffff");
   DATA.models.forEach((model, m) => {
     if (!shown[m]) return;
@@ -82,7 +82,7 @@ function draw() {
   });
   list.sort((one, two) => one.depth - two.depth);
   for (const {a, b, depth, piece, model, main} of list) {
-    const fog = Math.max(0, Math.min(0.62, 0.31 - 0.31 * depth / reach)) + (main ? 0 : 0.15);
+    const fog = Math.max(0, Math.min(0.62, 0.31 - 0.31 * depth / reach)) + (main ? 0 : 0.4);
     const color = (piece.rung ? hex(page.dataset.dark ? "#7d8894" : "#9aa4ae") : colorOf(model, piece.residue))
       .map((value, x) => Math.round(value + (paper[x] - value) * fog));
     const thick = (piece.rung ? 0.5 : main ? 2 : 0.7) * Math.max(scale, 1.2);

@@ -6,15 +6,17 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
-from rnafold.files.run_folder import RunFolder, read_run
+from rnafold.files.run_folder import RunFolder, RunRecord, read_run
 from rnafold.report import sections
 from rnafold.report.choice import write_choices
 from rnafold.report.curves import PREDICTION_COLORS, Figure
 from rnafold.report.reliability import write_reliability
 from rnafold.report.script import SCRIPT
-from rnafold.report.structures import build_view, choose_targets, collect_results, measure_quality
+from rnafold.report.structures import TargetResult, build_view, choose_targets, collect_results, measure_quality
 from rnafold.report.style import STYLE
+from rnafold.report.versus import write_versus_run, write_versus_submission, write_winners
 from rnafold.scoring.choice import measure_choices
 from rnafold.scoring.tm import Mode
 from rnafold.submission import find_records
@@ -29,6 +31,7 @@ def write_report(
     predictions: Path | None = None,
     targets: Sequence[str] = (),
     mode: Mode = "exact",
+    versus: Path | None = None,
 ) -> Path:
     """Writes the report of a run folder and returns its path.
 
@@ -40,6 +43,7 @@ def write_report(
         predictions: expected scores as `predict` wrote them (default: the file beside the submission, if it fits).
         targets: which of them to draw in 3D (default: all of up to 12, else best, quartiles and worst).
         mode: the scorer's search.
+        versus: a second run folder, or (with `labels`) a second submission, to set beside the first.
 
     Raises:
         InputError: no run there, malformed files, an unknown target, or a place that cannot be written to.
@@ -60,8 +64,13 @@ def write_report(
         part, drawn = sections.write_targets(results, qualities, [view["id"] for view in views])
         trust, compared = write_reliability([result.score for result in results], expected, why)
         choices = [] if submission is None or labels is None else measure_choices(submission, labels, expected)
-        body += [part, sections.write_viewer(views), trust, write_choices(choices, expected)]
+        winners = write_winners([result.score for result in results], expected)
+        body += [part, sections.write_viewer(views), trust, winners, write_choices(choices, expected)]
         figures += [*drawn, *compared]
+    if versus is not None:
+        beside, drawn = _set_beside(record, results, versus, submission, labels, mode)
+        body.insert(2 if results else 1, beside)
+        figures += drawn
     for part, drawn in (sections.write_learning(record), sections.write_machine(record)):
         body.append(part)
         figures += drawn
@@ -73,13 +82,32 @@ def write_report(
     return path
 
 
+def _set_beside(
+    record: RunRecord,
+    results: Sequence[TargetResult],
+    versus: Path,
+    submission: Path | None,
+    labels: Path | None,
+    mode: Mode,
+) -> sections.Section:
+    """The section about the second run or submission."""
+    if versus.is_dir():
+        return write_versus_run(record, read_run(versus))
+    if submission is None or labels is None:
+        raise InputError(f"--versus {versus}: a second submission needs --submission and --labels as well")
+    others = [result.score for result in collect_results(versus, labels, mode)]
+    names = (submission.stem, versus.stem) if submission.stem != versus.stem else (str(submission), str(versus))
+    return write_versus_submission([result.score for result in results], others, names)
+
+
 def build_page(title: str, body: str, figures: Sequence[Figure], views: Sequence[dict[str, Any]]) -> str:
     """The whole document; plotly.js stands in it once."""
     from plotly.offline import get_plotlyjs
 
     data = {
         "figures": [{"id": f"plot-{f.name}", "data": f.data, "layout": f.layout} for f in figures],
-        "views": list(views),
+        # the drawings of pairs stand in the page itself
+        "views": [{key: value for key, value in view.items() if key != "pairs"} for view in views],
         "colors": list(PREDICTION_COLORS),
     }
     # "<" is escaped so that no name in the data can end the script element.
@@ -89,7 +117,7 @@ def build_page(title: str, body: str, figures: Sequence[Figure], views: Sequence
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<link rel="icon" href="data:,">\n'
         f"<title>{escape(title)} · rnafold report</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n"
-        '</main>\n<p id="page-error" hidden></p>\n'
+        '</main>\n<p id="page-error" role="alert" hidden></p>\n'
         f'<script type="application/json" id="report-data">{text}</script>\n'
         f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )

@@ -307,6 +307,7 @@ function show(id, scroll) {
   document.querySelectorAll(".tab").forEach((tab) => tab.setAttribute("aria-selected", tab.dataset.target === id));
   summarise(view);
   drawSwitches(view);
+  document.querySelectorAll("[data-pairs]").forEach((item) => { item.hidden = item.dataset.pairs !== id; });
   if (scroll) byId("structures").scrollIntoView({behavior: "smooth"});
   return [draw3d(view), drawMap(view), drawErrors(view)];
 }
@@ -334,6 +335,26 @@ async function draw() {
 document.querySelectorAll("table.sortable").forEach(sortable);
 document.querySelectorAll(".tab").forEach((tab) => tab.addEventListener("click",
   () => show(tab.dataset.target, false)));
+/* Arrow keys go from tab to tab, and turn the 3D view where that has the focus. */
+document.querySelectorAll(".tab").forEach((tab, k, tabs) => tab.addEventListener("keydown", (event) => {
+  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (!step) return;
+  const next = tabs[(k + step + tabs.length) % tabs.length];
+  next.focus(); next.click(); event.preventDefault();
+}));
+const scene = byId("view-3d");
+if (scene) scene.addEventListener("keydown", (event) => {
+  const camera = scene.layout && scene._fullLayout.scene.camera;
+  const turn = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1]}[event.key];
+  const zoom = {"+": 0.87, "=": 0.87, "-": 1.15}[event.key];
+  if (!camera || !(turn || zoom)) return;
+  const {x, y, z} = camera.eye, size = Math.hypot(x, y, z) * (zoom || 1);
+  let around = Math.atan2(y, x), up = Math.asin(z / Math.hypot(x, y, z));
+  if (turn) { around += 0.12 * turn[0]; up = Math.min(Math.max(up + 0.12 * turn[1], -1.5), 1.5); }
+  Plotly.relayout(scene, {"scene.camera.eye": {x: size * Math.cos(up) * Math.cos(around),
+    y: size * Math.cos(up) * Math.sin(around), z: size * Math.sin(up)}});
+  event.preventDefault();
+});
 document.querySelectorAll("button.show").forEach((item) => item.addEventListener("click",
   () => show(item.dataset.target, true)));
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

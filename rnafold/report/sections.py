@@ -352,7 +352,7 @@ def _meter(value: float) -> str:
 def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
     """The frame of the 3D view and the contact map; the page's script fills it."""
     tabs = "".join(
-        f'<button type="button" class="tab" data-target="{escape(view["id"])}">{escape(view["id"])}'
+        f'<button type="button" class="tab" role="tab" data-target="{escape(view["id"])}">{escape(view["id"])}'
         f"<span>{view['tm'][view['best']]:.3f}</span></button>"
         for view in views
     )
@@ -362,15 +362,34 @@ def write_viewer(views: Sequence[Mapping[str, Any]]) -> str:
         f'<div class="tabs" role="tablist" aria-label="targets">{tabs}</div>'
         '<p class="lead" id="view-summary"></p><div class="switches" id="view-switches"></div>'
         '<div class="viewer"><figure><figcaption><b>Superposed structures</b><span id="view-note"></span></figcaption>'
-        '<div class="plot" id="view-3d" style="height:520px"></div></figure>'
+        '<div class="plot" id="view-3d" tabindex="0" role="img" style="height:520px" '
+        'aria-label="Superposed structures in three dimensions; arrow keys turn them, plus and minus zoom"></div>'
+        "</figure>"
         "<figure><figcaption><b>Contacts</b><span id='map-note'></span></figcaption>"
-        '<div class="plot" id="view-map" style="height:490px"></div><p class="legend">'
+        '<div class="plot" id="view-map" role="img" aria-label="Contact map; its shares stand in the text above" '
+        'style="height:490px"></div><p class="legend">'
         'Above the diagonal, contacts of the reference: <span class="key kept">kept</span> '
         '<span class="key missed">missed</span>; below, of the best prediction: <span class="key correct">true</span> '
         '<span class="key wrong">false</span></p>'
         "</figure></div><figure><figcaption><b>Error along the chain</b><span>distance to the reference after "
         "superposition, in Å; gaps where the reference is not resolved</span></figcaption>"
-        '<div class="plot" id="view-errors" style="height:240px"></div></figure>',
+        '<div class="plot" id="view-errors" role="img" aria-label="Error of each residue in Å" style="height:240px">'
+        "</div></figure>" + "".join(_write_pairs(view) for view in views),
+    )
+
+
+def _write_pairs(view: Mapping[str, Any]) -> str:
+    """Pairs of the reference above the sequence, those of the best prediction below; shown with their target."""
+    pairs = view["pairs"]
+    words = (
+        f"The reference of {view['id']} has {pairs['num_true']} pairs, the best prediction {pairs['num_found']}; "
+        f"{pairs['num_both']} are in both."
+    )
+    return (
+        f'<figure data-pairs="{escape(view["id"])}" hidden><figcaption><b>Secondary structure</b><span>{escape(words)} '
+        'Above the sequence, pairs of the reference: <span class="key kept">kept</span> <span class="key missed">missed'
+        '</span>; below, of the best prediction: <span class="key correct">true</span> <span class="key wrong">false'
+        f"</span></span></figcaption>{pairs['drawing']}</figure>"
     )
 
 
@@ -449,7 +468,8 @@ def write_grid(figures: Sequence[Figure], kind: str) -> str:
         f'<div class="grid {kind}">'
         + "".join(
             f"<figure><figcaption><b>{escape(figure.title)}</b><span>{escape(figure.note)}</span></figcaption>"
-            f'<div class="plot" id="plot-{escape(figure.name)}" style="height:{figure.height}px"></div></figure>'
+            f'<div class="plot" id="plot-{escape(figure.name)}" role="img" aria-label="{escape(figure.title)}: '
+            f'{escape(figure.note)}" style="height:{figure.height}px"></div></figure>'
             for figure in figures
         )
         + "</div>"

@@ -7,9 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from rnafold import rna
+from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.data.competition import read_labelled_rows
 from rnafold.errors import InputError
 from rnafold.geometry import transform
+from rnafold.report.arcs import Arc, draw_arcs
 from rnafold.scoring import count_violations, map_copies, measure_lddt, measure_superposed_rmsd, score_target
 from rnafold.scoring.tm import Mode, match_residues, measure_d0, superpose_pairs
 from rnafold.structure import BoolArray, Chain, FloatArray, Score, Structure, structure_from_points, whole_chain
@@ -217,6 +220,7 @@ def build_view(result: TargetResult, quality: StructureQuality, mode: Mode = "ex
         "reference": encode((reference - centre) @ axes),
         "predictions": [encode((points - centre) @ axes) for points in overlay.predictions],
         "errors": [encode(row[:, None]) for row in overlay.errors],
+        "pairs": build_pairs(result, overlay.predictions[best]),
         "map": _build_map(reference, overlay.predictions[best], result.chains),
     }
 
@@ -275,6 +279,30 @@ def _encode(values: FloatArray, kept: Sequence[int]) -> list[int | None]:
     """Tenths of an Å in one flat list, null where not finite."""
     flat = values[list(kept)].reshape(-1)
     return [int(round(10 * float(value))) if np.isfinite(value) else None for value in flat]
+
+
+def build_pairs(result: TargetResult, prediction: FloatArray) -> dict[str, Any]:
+    """Pairs that reference and prediction (L, 3) form in space, drawn as arcs, and how many there are.
+
+    Pairs of residues that the reference does not resolve are left out: nothing can be said about them.
+    """
+    reference, tokens = result.reference.c1, rna.encode_sequence(result.sequence)
+    true = _list_pairs(pairs_from_coords(tokens, reference))
+    known = result.reference.residue_mask
+    found = {pair for pair in _list_pairs(pairs_from_coords(tokens, prediction)) if known[list(pair)].all()}
+    above = [Arc(i=i, j=j, weight=1.0, kind="kept" if (i, j) in found else "missed") for i, j in sorted(true)]
+    below = [Arc(i=i, j=j, weight=1.0, kind="correct" if (i, j) in true else "wrong") for i, j in sorted(found)]
+    title = f"Pairs of {result.score.target_id}: {len(true)} in the reference, {len(found)} predicted"
+    return {
+        "drawing": draw_arcs(result.sequence, result.chains, above, below, (), title=title),
+        "num_true": len(true),
+        "num_found": len(found),
+        "num_both": len(true & found),
+    }
+
+
+def _list_pairs(partner: IntArray) -> set[tuple[int, int]]:
+    return {(i, int(j)) for i, j in enumerate(partner) if j > i}
 
 
 def _build_map(reference: FloatArray, prediction: FloatArray, chains: Sequence[Chain]) -> dict[str, Any]:

@@ -93,6 +93,11 @@ details { margin-top: 22px; } summary { cursor: pointer; color: var(--soft); }
 pre { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px; overflow: auto;
   font-size: 12.5px; line-height: 1.45; max-height: 480px; }
 #page-error { position: fixed; inset: auto 0 0 0; margin: 0; padding: 10px 24px; background: #b3261e; color: #fff; }
+.arcs { width: 100%; height: auto; display: block; }
+.arcs path { fill: none; stroke-width: 1.5; } .arcs path.kept { stroke: var(--kept); }
+.arcs path.missed { stroke: var(--missed); } .arcs path.correct { stroke: var(--correct); }
+.arcs path.wrong { stroke: var(--wrong); } .arcs text { text-anchor: middle; fill: var(--ink); font-family: monospace; }
+.arcs .axis { stroke: var(--soft); } .arcs .break { stroke: var(--ink); stroke-dasharray: 3 2; }
 @media print {
   :root { --paper: #ffffff; --card: #ffffff; --ink: #000000; --soft: #444444; --line: #bbbbbb; }
   main { max-width: none; padding: 0; } body { font-size: 11px; }

@@ -187,6 +187,7 @@ def test_headings_say_what_was_found(full_page: Path) -> None:
     assert headings[0].startswith("Mean TM-score 1.000 over 3 targets, from")
     assert headings[1] == "The best predictions keep 100 % of the contacts of these 3 targets"
     assert headings[2].startswith("Expected TM-scores are 0.") and headings[2].endswith(" over 15 predictions")
+    assert headings.pop(3) == "template gives the best prediction of 3 of 3 targets"
     assert headings[3] == "Validation TM-score reached 0.400, above every baseline (start structures 0.300)"
     assert headings[4] == "2 of 2 loss terms fell"
     assert headings[5].endswith("2 steps skipped")
