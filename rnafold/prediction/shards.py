@@ -24,7 +24,16 @@ from rnafold.errors import ExitCode, InputError
 from rnafold.files.atomic import write_text
 from rnafold.prediction.deadline import build_fallback, match_targets, measure_effort
 from rnafold.structure import Target
-from rnafold.submission import Sample, read_sample, write_submission
+from rnafold.submission import (
+    PredictionRecord,
+    Sample,
+    find_records,
+    read_sample,
+    records_path,
+    write_records,
+    write_submission,
+)
+from rnafold.submission.provenance import describe_fallback
 from rnafold.submission.rows import parse_coordinates
 
 log = logging.getLogger(__name__)
@@ -97,7 +106,7 @@ def deal_targets(targets: Sequence[Target], count: int) -> list[tuple[Target, ..
 
 
 class Merger:
-    """The submission as rows of text by ID: first fallbacks, then whatever complete parts there are."""
+    """The submission as rows of text by ID: first fallbacks, then whatever complete parts there are; and its record."""
 
     def __init__(self, out: Path, sample: Sample, targets: Sequence[Target]) -> None:
         """Writes the file of fallback structures at once."""
@@ -106,6 +115,7 @@ class Merger:
         self.header, rows = _read_csv(out)
         self.fallback = {row[0]: row for row in rows}
         self.rows = dict(self.fallback)
+        self.records: dict[str, tuple[PredictionRecord, ...]] = {}
 
     def take(self, part: Path, targets: Sequence[Target]) -> bool:
         """Takes over the targets of a part that are better than their fallback; False if the part is not complete."""
@@ -120,11 +130,16 @@ class Merger:
         if not whole or not same or not np.isfinite(parse_coordinates(header, rows)).all():
             log.warning("%s: not a complete part, left alone", part)
             return False
+        records = find_records(part)[0] or {}
         for target in targets:
             ids = [self.sample.ids[i] for i in self.sample.groups[target.target_id]]
             # a process begins with fallbacks too: they must not replace what an earlier one found
             if any(by_id[i] != self.fallback[i] for i in ids):
                 self.rows.update((i, by_id[i]) for i in ids)
+                # a record that is not of this very part says nothing of these rows
+                self.records.pop(target.target_id, None)
+                if target.target_id in records:
+                    self.records[target.target_id] = records[target.target_id]
         return True
 
     def is_improved(self, target_id: str) -> bool:
@@ -133,12 +148,25 @@ class Merger:
         return any(self.rows[i] is not self.fallback[i] for i in ids)
 
     def write(self) -> None:
-        """Writes the merged file in the sample's order, atomically."""
+        """Writes the merged file in the sample's order, atomically, then what is known of where its rows come from."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(self.header)
         writer.writerows(self.rows[i] for i in self.sample.ids)
         write_text(self.out, text.getvalue())
+        self._write_records()
+
+    def _write_records(self) -> None:
+        """The record of where the rows come from; none where a part came without one."""
+        unknown = [name for name in self.sample.groups if self.is_improved(name) and name not in self.records]
+        if unknown:
+            records_path(self.out).unlink(missing_ok=True)
+            return
+        try:
+            known = {name: self.records.get(name) or describe_fallback(name) for name in self.sample.groups}
+            write_records(self.out, known)
+        except (InputError, OSError) as error:
+            log.warning("no record of expected scores beside the submission: %s", error)
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -11,9 +11,19 @@ import pytest
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.prediction import shards
-from rnafold.prediction.shards import ShardedPrediction, Worker, deal_targets
-from rnafold.structure import Chain, Target
-from rnafold.submission import check_submission, list_defects, read_submission
+from rnafold.prediction.shards import ShardedPrediction, Worker, deal_targets, split_rows
+from rnafold.structure import Candidate, Chain, Target
+from rnafold.submission import (
+    check_submission,
+    list_defects,
+    read_records,
+    read_sample,
+    read_submission,
+    records_path,
+    write_records,
+    write_submission,
+)
+from rnafold.submission.provenance import describe_candidates
 
 CPU = Worker(card="", gpu="cpu")
 # Stands in for `predict`: writes 1.0 everywhere, after a body that may end it first.
@@ -133,6 +143,26 @@ def test_without_time_nothing_is_started_and_the_file_stays_valid(tmp_path: Path
     outcome = prepare(tmp_path).run([CPU], 3.0)
     assert outcome.improved == ()
     assert_valid(tmp_path)
+
+
+def test_the_records_of_parts_become_one_and_a_part_without_one_leaves_none(tmp_path: Path) -> None:
+    sharded = prepare(tmp_path)
+    merger, targets = sharded.merger, sharded.targets
+    for number, group in enumerate((targets[:2], targets[2:])):
+        part, sample_path = tmp_path / f"part{number}.csv", tmp_path / f"sample{number}.csv"
+        names = {target.target_id for target in group}
+        split_rows(sharded.sample_path, group, sample_path, lambda cell: cell.rpartition("_")[0])
+        write_submission(part, read_sample(sample_path), {t.target_id: np.ones((5, t.length, 3)) for t in group})
+        if number == 0:
+            made = [Candidate(coords=np.ones((1, 3)), origin="other", confidence=0.4, source="Boltz")] * 5
+            write_records(part, {name: describe_candidates(name, made) for name in names})
+        assert merger.take(part, group)
+        merger.write()
+        if number == 0:
+            records = read_records(records_path(merger.out), merger.out)
+            sources = {name: {row.source for row in rows} for name, rows in records.items()}
+            assert sources == {t.target_id: {"Boltz"} if t in group else {""} for t in targets}
+    assert not records_path(merger.out).exists()
 
 
 def test_half_a_part_or_one_with_strange_rows_is_left_alone(tmp_path: Path) -> None:
