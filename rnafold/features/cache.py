@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import math
 import multiprocessing
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +64,11 @@ def load_arrays(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]
 
 
 def compute_all(
-    work: Callable[[Any, Path], None], items: Sequence[tuple[Any, Path]], jobs: int, description: str
+    work: Callable[[Any, Path], None],
+    items: Sequence[tuple[Any, Path]],
+    jobs: int,
+    description: str,
+    limit_seconds: float = math.inf,
 ) -> None:
     """Calls `work(item, path)` for each, in `jobs` processes, with a progress bar on a terminal.
 
@@ -71,9 +77,13 @@ def compute_all(
         items: (argument, path) in the order they are to be started: the longest first keeps all processes busy.
         jobs: processes; 1 works in this one.
         description: the progress bar's label.
+        limit_seconds: nothing is begun later than this; what is left out is made when it is asked for.
     """
+    end = time.monotonic() + limit_seconds
     if jobs <= 1 or len(items) <= 1:
         for item, path in tqdm(items, desc=description, disable=None):
+            if time.monotonic() > end:
+                break
             work(item, path)
         return
     # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang.
@@ -81,4 +91,7 @@ def compute_all(
     with ProcessPoolExecutor(max_workers=min(jobs, len(items)), mp_context=context) as pool:
         futures = [pool.submit(work, item, path) for item, path in items]
         for future in tqdm(as_completed(futures), total=len(futures), desc=description, disable=None):
-            future.result()
+            if not future.cancelled():
+                future.result()
+            if time.monotonic() > end:
+                pool.shutdown(wait=False, cancel_futures=True)

@@ -6,6 +6,7 @@ is never needed. Only the tiles that a window touches are folded, each once.
 """
 
 import logging
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,8 +93,10 @@ class PairingCache:
         self.seed = seed
         self.msa_folders = tuple(msa_folders)
 
-    def compute(self, targets: Sequence[Target], jobs: int = 1) -> StoredPairings:
+    def compute(self, targets: Sequence[Target], jobs: int = 1, limit_seconds: float = math.inf) -> StoredPairings:
         """Pairings of the targets, folded in `jobs` processes (longest first) where not yet on disk.
+
+        None is begun after `limit_seconds`: those that are wanting then cannot be read from what is returned.
 
         Raises:
             InputError: a target of more than 20,000 residues (for which there is `window`), or a folder that cannot be
@@ -112,7 +115,7 @@ class PairingCache:
         # Targets with the same chains share a file: it is made once.
         todo = {path: work[target_id] for target_id, path in paths.items() if load_arrays(path, ["version"]) is None}
         ordered = sorted(((job, path) for path, job in todo.items()), key=lambda item: -item[0].target.length)
-        compute_all(_compute_pairing, ordered, jobs, "base pairs")
+        compute_all(_compute_pairing, ordered, jobs, "base pairs", limit_seconds)
         return StoredPairings(paths, {target.target_id: target.length for target in targets})
 
     def window(self, target: Target, first: int, stop: int) -> WindowPairing:

@@ -51,6 +51,8 @@ def _hours(choice: Choice) -> dict[str, Any]:
     hours = choice.hours
     return {
         "expected": round(hours.expected, 5),
+        "expected_prepared": round(hours.expected_prepared, 5),
+        "ahead_cpu_hours": round(hours.ahead_cpu_hours, 5),
         "low": round(hours.low, 5),
         "high": round(hours.high, 5),
         "parts": {k: round(v, 6) for k, v in hours.parts.items()},
@@ -59,6 +61,10 @@ def _hours(choice: Choice) -> dict[str, Any]:
         "seconds_per_epoch": round(hours.seconds_per_epoch, 3),
         "steps_per_epoch": round(hours.steps_per_epoch, 2),
     }
+
+
+# Hours that preparation ahead must spare to be mentioned, and the cores of Kaggle's CPU kernel.
+WORTH_PREPARING_HOURS, KERNEL_CORES = 0.05, 4
 
 
 def format_hours(hours: float) -> str:
@@ -102,6 +108,11 @@ def format_plan(plan: Plan, *, by_module: bool = False) -> str:
         f"  hours     {format_hours(hours.expected)} ({format_hours(hours.low)} - {format_hours(hours.high)}): {spent}",
         f"            {hours.steps_per_epoch:.0f} steps and {format_hours(hours.seconds_per_epoch / 3600)} an epoch",
     ]
+    if hours.expected - hours.expected_prepared > WORTH_PREPARING_HOURS:
+        lines.append(
+            f"  ahead     {format_hours(hours.expected_prepared)} with the output of kernels/prepare attached, which "
+            f"takes {format_hours(hours.ahead_cpu_hours / KERNEL_CORES)} of a CPU kernel and no GPU quota"
+        )
     for other in (chosen, *plan.alternatives) if plan.alternatives else ():
         mark = "*" if other is chosen else " "
         fits = "" if other.memory.fits else ", does not fit"

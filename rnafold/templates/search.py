@@ -74,7 +74,7 @@ class ProfileAligner:
 
     def encode(self, codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """Library codes as this aligner's letters."""
-        return (codes + self._first_code).astype(np.int32)
+        return codes.astype(np.int32) + np.int32(self._first_code)
 
     def score(self, target: npt.NDArray[np.int32]) -> float:
         """Score of the best alignment with encoded codes."""

@@ -21,6 +21,7 @@ from rnafold.features.pairing_cache import FoldTask
 from rnafold.features.source import FeatureSource
 from rnafold.files.mounts import find_made
 from rnafold.structure import Target
+from rnafold.training.assemblies import Assemblies
 from rnafold.training.prepare import open_start_library
 from rnafold.training.schedule import TimeBudget
 
@@ -64,7 +65,10 @@ def make_ahead(config: Config, data: Path, budget: TimeBudget) -> Ahead:
     _fold_all(tasks, config.data.jobs, budget.part(SHARE_OF_PAIRS), made)
     profiles = ProfileCache(config.data.cache, features.msa_folders).compute(order, config.data.jobs)
     made.done["profiles"] = made.wanted["profiles"] = len(profiles)
-    if config.data.start == "candidates":
+    if config.data.start == "ideal":
+        whole = [target for target in order if target.length <= config.data.crop_length]
+        Assemblies(pairings, config.data.start_variants).build_ahead(whole, config.data.jobs)
+    else:
         library = open_start_library(config, entries)
         library.build(entries.validation, pairings)
         left = budget.hours_left

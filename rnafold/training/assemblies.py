@@ -1,5 +1,6 @@
 """Ideal assemblies of training chains, built ahead in parallel and kept, on disk for later runs and in memory."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,12 @@ class Assemblies:
         self.pairings, self.num_variants = pairings, num_variants
         self._kept: dict[str, FloatArray] = {}
 
-    def build_ahead(self, targets: Sequence[Target], jobs: int) -> None:
+    def build_ahead(self, targets: Sequence[Target], jobs: int, limit_seconds: float = math.inf) -> None:
         """Builds what is not on disk, the longest first, with a progress bar."""
         missing = {path: target for target in targets if find_made(path := self._locate(target)) is None}
         ordered = sorted(((self._job(t), path) for path, t in missing.items()), key=lambda item: -item[0].target.length)
-        compute_all(_build, ordered, jobs if len(ordered) >= LEAST_FOR_PROCESSES else 1, "start structures")
+        count = jobs if len(ordered) >= LEAST_FOR_PROCESSES else 1
+        compute_all(_build, ordered, count, "start structures", limit_seconds)
 
     def point(self, target: Target, variant: int) -> StartPoint:
         """Where a chain starts in one of the variants."""

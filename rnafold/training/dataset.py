@@ -16,6 +16,8 @@ from rnafold.structure import Entry, Pairing, Structure, cut_structure, cut_targ
 from rnafold.training.assemblies import Assemblies
 from rnafold.training.starts import StartStore, build_start
 
+# Seconds that pairings, and then assemblies, may be made for before the first step.
+AHEAD_SECONDS = 60.0
 # Pairs of residues whose features a process keeps between epochs: half a GiB.
 MOST_KEPT_PAIRS = 2**27
 
@@ -62,9 +64,10 @@ class TrainingExamples(Dataset[Example]):
         if self.tokens_alone:
             return
         whole = [e.target for e in self.entries if e.target.length <= self.features.config.crop_length]
-        self.features.pairing_cache.compute(whole, jobs=jobs)
+        # thousands of chains would keep a run from its first step: the rest is made as it is drawn
+        self.features.pairing_cache.compute(whole, jobs, AHEAD_SECONDS)
         if self.candidates is None:
-            self.assemblies.build_ahead(whole, jobs)
+            self.assemblies.build_ahead(whole, jobs, AHEAD_SECONDS)
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
         epoch, index = key

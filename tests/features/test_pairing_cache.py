@@ -132,3 +132,12 @@ def test_long_targets_of_several_chains_are_folded_chain_by_chain(
     # the second copy's hairpin begins at residue 68 + 40, 48 of the window
     assert found.pairing.partner[48] == 65
     assert len(list(tmp_path.iterdir())) == 1, "copies share a file"
+
+
+def test_what_is_not_made_in_time_is_made_when_it_is_asked_for(tmp_path: Path, no_vienna: None) -> None:
+    targets = [make_target(f"t{k}", random_sequence(30, seed=k)) for k in range(3)]
+    cache = PairingCache(tmp_path)
+    cache.compute(targets, limit_seconds=-1.0)
+    assert not list(tmp_path.iterdir())
+    assert cache.window(targets[1], 0, 30).pairing.probabilities.shape == (30, 30)
+    assert len(list(tmp_path.iterdir())) == 1

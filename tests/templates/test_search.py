@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rnafold import rna
 from rnafold.templates import search
 from rnafold.templates.alignment import SETTINGS
-from rnafold.templates.library import TemplateLibrary, gate_for
+from rnafold.templates.library import NUM_CODES, TemplateLibrary, gate_for
 from rnafold.templates.search import (
     MINIMUM_COVERAGE,
     LibraryIndex,
@@ -182,3 +182,11 @@ def test_a_search_scores_each_chain_once_a_setting_and_traces_only_the_best(
     chains = index.searchable(None, MINIMUM_COVERAGE * len(sequence))
     assert done.count("score") == len(SETTINGS) * len(chains) and len(chains) >= 3
     assert done.count("align") == len(SETTINGS) * 2
+
+
+def test_codes_of_a_mapped_library_serve_queries_of_many_different_residues() -> None:
+    # a profile row of its own for each residue: the library's letters come after 300 of the query's, beyond one byte
+    profile = np.random.default_rng(0).normal(size=(300, NUM_CODES)).round(2)
+    aligner = ProfileAligner(profile, SETTINGS[0])
+    codes = np.arange(NUM_CODES, dtype=np.int8)
+    assert aligner.encode(codes).tolist() == [300 + k for k in range(NUM_CODES)]

@@ -33,13 +33,18 @@ OUTPUT_SECONDS = {"cuda": 90.0, "mps": 0.0, "cpu": 0.0}
 PREPARATION_SECONDS_PER_ENTRY = 0.25
 LOADING_SECONDS = 0.01
 FIRST_LOADING_SECONDS = 0.06
+# The parts that preparation ahead spares, but for the reading of what it left.
+SPARED, PREPARED_SHARE = ("preparation", "folding"), 0.1
 CHECKPOINT_BYTES_PER_SECOND = 150e6
 SCORING_SECONDS = 0.2
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class HoursEstimate:
-    """Hours of one run. `parts` sum to `expected`; `source` says what the step times rest on."""
+    """Hours of one run. `parts` sum to `expected`; `source` says what the step times rest on.
+
+    `ahead_cpu_hours` is what `rnafold prepare` takes on one core to spare the run the parts of SPARED.
+    """
 
     expected: float
     low: float
@@ -49,6 +54,12 @@ class HoursEstimate:
     seconds_per_epoch: float
     steps_per_epoch: float
     is_calibrated: bool
+    ahead_cpu_hours: float = 0.0
+
+    @property
+    def expected_prepared(self) -> float:
+        """Hours of the run where the preparation kernel's output is attached."""
+        return self.expected - (1.0 - PREPARED_SHARE) * sum(self.parts.get(name, 0.0) for name in SPARED)
 
     @property
     def hours_to_first_checkpoint(self) -> float:
@@ -160,6 +171,11 @@ class HoursModel:
             return measured * entries
         return PREPARATION_SECONDS_PER_ENTRY * entries / self.config.data.jobs
 
+    def folding(self, seconds: float) -> float:
+        """Of `seconds` of folding on one core, what the loop waits for; none where warm runs have been measured."""
+        processes = max(self.config.train.loader_workers, 1)
+        return 0.0 if self._measured("preparation") is not None else seconds / processes
+
     def start_up(self) -> float:
         """Seconds before the command does anything of its own."""
         measured = self._measured("start_up")
@@ -198,6 +214,7 @@ def estimate_hours(model: HoursModel, load: TrainingLoad, work: EpochWork, *, nu
     seconds = {
         "start_up": model.start_up(),
         "preparation": model.preparation(len(load.lengths)),
+        "folding": model.folding(load.folding_seconds),
         "training": training,
         "loading": waiting,
         "evaluation": evaluations * model.evaluation(load.validation_lengths),
@@ -220,6 +237,7 @@ def estimate_hours(model: HoursModel, load: TrainingLoad, work: EpochWork, *, nu
         seconds_per_epoch=training / max(train.epochs, 1),
         steps_per_epoch=work.steps,
         is_calibrated=measured,
+        ahead_cpu_hours=(load.folding_seconds + PREPARATION_SECONDS_PER_ENTRY * len(load.lengths)) / 3600.0,
     )
 
 
