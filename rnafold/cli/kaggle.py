@@ -33,6 +33,8 @@ def add_kaggle(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         _add_common(action)
         if name == "pull":
             action.add_argument("--out", type=Path, metavar="DIR", help=f"default: {ROOT}/output/KERNEL")
+            only = "fetch this file alone, for instance run/best.safetensors; * stands for any letters; repeatable"
+            action.add_argument("--only", action="append", default=[], metavar="FILE", help=only)
         action.set_defaults(call=call)
     _add_preflight(actions)
 
@@ -237,9 +239,10 @@ def _pull(arguments: argparse.Namespace) -> int:
     kernel = f"{_user(arguments)}/rnafold-{arguments.kernel}"
     out = arguments.out or ROOT / "output" / arguments.kernel
     if not arguments.yes:
-        print(f"would download the output of {kernel} to {out}; costs no quota; add --yes")
+        what = ", ".join(arguments.only) or "the output"
+        print(f"would download {what} of {kernel} to {out}; costs no quota; add --yes")
         return ExitCode.DONE
-    files = client.pull_output(client.connect(), kernel, out)
+    files = client.pull_output(client.connect(), kernel, out, arguments.only)
     print(f"{out}: {len(files)} files")
     added = client.take_over_ledger(out / LEDGER_FILE, LEDGER)
     if added:

@@ -4,12 +4,13 @@ Modules that import torch are loaded inside the commands that need them, so that
 """
 
 import argparse
+import contextlib
 import io
 import logging
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -69,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_selftest(commands)
     add_experiment(commands)
     add_doctor(commands)
+    for command in commands.choices.values():
+        command.add_argument("--quiet", action="store_true", help="no progress and no notes, only results and warnings")
     return parser
 
 
@@ -104,9 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     _spare_consoles()
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    quiet = bool(arguments.quiet)
+    logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        with name_missing_extra():
+        with name_missing_extra(), _hide_bars(quiet):
             return int(arguments.call(arguments))
     except InputError as error:
         print(format_error(error), file=sys.stderr)
@@ -121,6 +125,26 @@ def _spare_consoles() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+@contextlib.contextmanager
+def _hide_bars(hidden: bool) -> Iterator[None]:
+    """Progress bars that show nothing, for as long as the block runs."""
+    if not hidden:
+        yield
+        return
+    from tqdm import tqdm
+
+    name, shown = "__init__", tqdm.__init__
+
+    def hide(bar: "tqdm[object]", *values: object, **options: object) -> None:
+        shown(bar, *values, **(options | {"disable": True}))  # type: ignore[arg-type]
+
+    setattr(tqdm, name, hide)
+    try:
+        yield
+    finally:
+        setattr(tqdm, name, shown)
 
 
 def _drop_closed_streams() -> bool:

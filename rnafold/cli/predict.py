@@ -2,8 +2,10 @@
 
 import argparse
 import datetime
+import json
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from rnafold.errors import ExitCode, InputError
@@ -93,6 +95,7 @@ def add_pick(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     pick.add_argument("--deadline-minutes", type=float, metavar="M", help="a valid file stands before M minutes")
     pick.add_argument("--msa", type=Path, action="append", default=[], metavar="DIR", help="folder with MSA files")
     pick.add_argument("--cache", type=Path, default=Path(".cache/rnafold"), metavar="DIR", help="computed features")
+    pick.add_argument("--json", action="store_true", help="print JSON: a list of records a target")
     pick.add_argument("--seed", type=int, default=0, metavar="N", help="every random choice hangs on it")
     pick.set_defaults(call=_pick)
 
@@ -117,7 +120,10 @@ def _pick(arguments: argparse.Namespace) -> int:
             began=began,
         )
     )
-    print(format_choices(outcome))
+    if arguments.json:
+        print(json.dumps({name: [asdict(record) for record in rows] for name, rows in outcome.records.items()}))
+    else:
+        print(format_choices(outcome))
     return ExitCode.LOSSES if outcome.failed else ExitCode.DONE
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from rnafold.errors import ExitCode, InputError
@@ -15,6 +16,7 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     check.add_argument("submission", type=Path, metavar="SUBMISSION")
     check.add_argument("--sample", required=True, type=Path, metavar="CSV", help="sample_submission.csv")
     check.add_argument("--repair", type=Path, metavar="OUT", help="write a mended copy and say what changed")
+    check.add_argument("--json", action="store_true", help="print JSON instead of lines")
     check.set_defaults(call=_check)
 
 
@@ -46,12 +48,15 @@ def _check(arguments: argparse.Namespace) -> int:
         print(f"{arguments.repair}: written")
         return ExitCode.DONE
     findings = check_submission(arguments.submission, arguments.sample)
-    if findings:
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    elif findings:
         print(format_findings(findings))
     defects = list_defects(findings)
     if defects:
         raise InputError(f"{arguments.submission}: not valid, {len(defects)} defects; --repair OUT mends what can be")
-    print(f"{arguments.submission}: valid against {arguments.sample}")
+    if not arguments.json:
+        print(f"{arguments.submission}: valid against {arguments.sample}")
     return ExitCode.DONE
 
 

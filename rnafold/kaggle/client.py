@@ -1,11 +1,12 @@
 """Thin calls of Kaggle's official client (`pip install kaggle`), which brings its own credentials and validation."""
 
 import contextlib
+import fnmatch
 import importlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -187,16 +188,28 @@ def read_status(api: Any, kernel: str) -> str:
     return f"{kernel}: {getattr(answer.status, 'name', answer.status)}{message}"
 
 
-def pull_output(api: Any, kernel: str, folder: Path) -> list[Path]:
+def pull_output(api: Any, kernel: str, folder: Path, only: Sequence[str] = ()) -> list[Path]:
     """Downloads a kernel's output and log; what is there and unchanged is not downloaded again.
 
+    Args:
+        api: as of `connect`.
+        kernel: OWNER/NAME.
+        folder: where the files go.
+        only: names below the output's root, * for any letters, of the files to fetch; none: all.
+
     Raises:
-        InputError: no such kernel, no output, or a file would land outside the folder.
+        InputError: no such kernel, no output, nothing of the names in `only`, or a file would land outside the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    pattern = "|".join(f"^(?:{fnmatch.translate(name)})" for name in only) or None
     with as_input_errors(kernel):
-        names, _ = api.kernels_output(kernel, str(folder), quiet=True)
-    return [Path(name) for name in names]
+        names, _ = api.kernels_output(kernel, str(folder), file_pattern=pattern, quiet=True)
+    found = [Path(name) for name in names]
+    fetched = [str(path.relative_to(folder)) for path in found if path.is_relative_to(folder)]
+    missing = [name for name in only if not fnmatch.filter(fetched, name)]
+    if missing:
+        raise InputError(f"{kernel}: its output has no {missing[0]}")
+    return found
 
 
 def take_over_ledger(source: Path, target: Path) -> int:

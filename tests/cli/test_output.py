@@ -1,5 +1,6 @@
 """What a command says to its caller: its version, its exit code, and nothing where nobody reads on."""
 
+import json
 import os
 import subprocess
 import sys
@@ -121,3 +122,26 @@ def test_a_console_without_the_letter_shows_a_question_mark(data: Path, tmp_path
     done = subprocess.run(command, capture_output=True, cwd=ROOT, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"filled by this rule" in done.stdout and b"?" in done.stdout
+
+
+def test_quiet_hides_bars_and_notes_and_json_stands_alone(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tqdm import tqdm
+
+    shown = []
+    before = tqdm.__init__
+    for quiet in ([], ["--quiet"]):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "rnafold.scoring.files.score_submission", lambda *_, **__: shown.append(tqdm(range(3)).disable)
+            )
+            patch.setattr("rnafold.scoring.scorecard.format_table", lambda *_, **__: "table")
+            sample, labels = str(data / "sample_submission.csv"), str(data / "test_labels.csv")
+            assert main(["score", sample, labels, *quiet]) == 0
+    assert shown == [False, True]
+    assert tqdm.__init__ is before
+    capsys.readouterr()
+    assert main(["check", sample, "--sample", sample, "--json", "--quiet"]) == 0
+    findings = json.loads(capsys.readouterr().out)
+    assert findings and findings[0]["severity"] == "warning"

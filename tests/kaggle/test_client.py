@@ -3,6 +3,7 @@
 import datetime
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,26 @@ def test_status_and_pull_ask_only_with_yes(
     out = tmp_path / "output"
     assert main(["kaggle", "pull", "train", "--user", "someone", "--yes", "--out", str(out)]) == 0
     assert (out / "rnafold-train.log").read_text() == "trained"
+
+
+class OneOutput:
+    """An output of two files, of which the client fetches those that the pattern finds."""
+
+    def kernels_output(self, kernel: str, path: str, *, file_pattern: str | None, quiet: bool) -> tuple[list[str], str]:
+        names = ["run/best.safetensors", "run/metrics.jsonl", "ledger.jsonl"]
+        kept = [name for name in names if file_pattern is None or re.search(file_pattern, name)]
+        return [f"{path}/{name}" for name in kept], ""
+
+
+def test_only_the_files_asked_for_are_pulled(tmp_path: Path) -> None:
+    def pull(*only: str) -> list[str]:
+        return [str(path.relative_to(tmp_path)) for path in client.pull_output(OneOutput(), "a/b", tmp_path, only)]
+
+    assert len(pull()) == 3
+    assert pull("run/best.safetensors") == ["run/best.safetensors"]
+    assert pull("run/*", "ledger.jsonl") == ["run/best.safetensors", "run/metrics.jsonl", "ledger.jsonl"]
+    with pytest.raises(InputError, match=r"a/b: its output has no best.safetensors"):
+        pull("best.safetensors")
 
 
 def test_a_pulled_ledger_is_taken_over_once(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ from rnafold.config.hardware import load_gpus
 from rnafold.config.strict_yaml import list_names
 from rnafold.errors import ConfigError
 from rnafold.planner.workloads.formulas import compute_formula
-from rnafold.planner.workloads.plan import evaluate_workload, gpu_facts, load_workload, plan_workload, read_settings
+from rnafold.planner.workloads.plan import (
+    evaluate_workload,
+    format_workload,
+    gpu_facts,
+    load_workload,
+    plan_workload,
+    read_settings,
+)
 
 GPUS = load_gpus()
 
@@ -313,3 +320,13 @@ def test_hours_follow_targets_seeds_and_the_card() -> None:
     assert two["t4"] - 0.05 == pytest.approx(2 * (one["t4"] - 0.05))
     # by the memory's bandwidth: 320 GB/s against 2039
     assert one["t4"] - 0.05 == pytest.approx((one["a100-80gb"] - 0.05) * 2039 / 320, rel=0.01)
+
+
+def test_inputs_go_by_the_names_that_their_users_know() -> None:
+    short = plan_workload("bayesdream", ["T=30000", "N=50000", "G=1000", "s=0.9"], GPUS)
+    long = plan_workload("bayesdream", ["features=30000", "cells=50000", "guides=1000", "sparsity=0.9"], GPUS)
+    assert short == long
+    text = format_workload(long)
+    assert "features=30000" in text and "sparsity=0.9" in text and "T=30000" not in text
+    with pytest.raises(ConfigError, match=r"--set sparseness=1: unknown; known: preset, .*cells.*sparsity"):
+        plan_workload("bayesdream", ["sparseness=1"], GPUS)

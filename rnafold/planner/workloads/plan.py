@@ -16,10 +16,11 @@ GB_PER_GIB = 1.073741824
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class InputConfig:
-    """A number that the user may set."""
+    """A number that the user may set, by the name that its users know (`called`) or by that of the formulas."""
 
     default: float
     meaning: str
+    called: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,7 @@ class WorkloadPlan:
     title: str
     gpu: str
     inputs: dict[str, float]
+    called: dict[str, str]
     chosen: dict[str, str]
     values: dict[str, float]
     cards: tuple[WorkloadOnGpu, ...]
@@ -103,6 +105,10 @@ def load_workload(name: str) -> WorkloadConfig:
     for choice, word in config.defaults.items():
         if word not in config.choices.get(choice, {}):
             raise ConfigError(f"workload {name}: defaults.{choice}: found {word}, not among its choices")
+    called = [item.called for item in config.inputs.values() if item.called]
+    taken = sorted({word for word in called if called.count(word) > 1 or word in {*config.inputs, *config.choices}})
+    if taken:
+        raise ConfigError(f"workload {name}: inputs: two go by the name {taken[0]}")
     return config
 
 
@@ -126,9 +132,11 @@ def read_settings(config: WorkloadConfig, settings: Sequence[str]) -> tuple[dict
     """
     inputs = {name: item.default for name, item in config.inputs.items()}
     chosen = dict(config.defaults)
+    formula_names = {item.called: name for name, item in config.inputs.items() if item.called}
     pairs = [text.partition("=") for text in settings]
     for key, equals, value in sorted(pairs, key=lambda pair: pair[0] != "preset"):
         place = f"--set {key}{equals}{value}"
+        key = formula_names.get(key, key)
         if key == "preset":
             if value not in config.presets:
                 raise ConfigError(f"{place}: expected one of {', '.join(config.presets) or 'none'}")
@@ -145,7 +153,7 @@ def read_settings(config: WorkloadConfig, settings: Sequence[str]) -> tuple[dict
                 raise ConfigError(f"{place}: expected 0 or more")
             inputs[key] = float(number)
         else:
-            known = ", ".join(["preset", *config.choices, *inputs])
+            known = ", ".join(["preset", *config.choices, *(item.called or n for n, item in config.inputs.items())])
             raise ConfigError(f"{place}: unknown; known: {known}")
     return inputs, chosen
 
@@ -206,6 +214,7 @@ def plan_workload(
         title=config.title,
         gpu=shown,
         inputs=inputs,
+        called={key: item.called for key, item in config.inputs.items() if item.called},
         chosen=chosen,
         values=all_values[shown],
         cards=tuple(cards),
@@ -225,7 +234,9 @@ def published_value(
 
 def format_workload(plan: WorkloadPlan) -> str:
     """The plan as text."""
-    setting = [f"{k}={v:g}" for k, v in plan.inputs.items()] + [f"{k}={v}" for k, v in plan.chosen.items()]
+    setting = [f"{plan.called.get(k, k)}={v:g}" for k, v in plan.inputs.items()] + [
+        f"{k}={v}" for k, v in plan.chosen.items()
+    ]
     lines = [f"{plan.name}: {plan.title}", f"  with {', '.join(setting)}", f"  on {plan.gpu}:"]
     lines += [f"    {name:<26} {_number(value)}" for name, value in plan.values.items()]
     lines.append(f"  {'card':<12}{'memory GB':>10}{'needed':>9}  {'fits':<5}{'hours':>8}{'$':>8}")
