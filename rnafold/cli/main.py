@@ -135,7 +135,7 @@ def _hide_bars(hidden: bool) -> Iterator[None]:
         return
     from tqdm import tqdm
 
-    name, shown = "__init__", tqdm.__init__
+    name, shown, kept = "__init__", tqdm.__init__, vars(tqdm)["__init__"]
 
     def hide(bar: "tqdm[object]", *values: object, **options: object) -> None:
         shown(bar, *values, **(options | {"disable": True}))  # type: ignore[arg-type]
@@ -144,7 +144,7 @@ def _hide_bars(hidden: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        setattr(tqdm, name, shown)
+        setattr(tqdm, name, kept)
 
 
 def _drop_closed_streams() -> bool:

@@ -130,7 +130,7 @@ def test_quiet_hides_bars_and_notes_and_json_stands_alone(
     from tqdm import tqdm
 
     shown = []
-    before = tqdm.__init__
+    before = vars(tqdm)["__init__"]
     for quiet in ([], ["--quiet"]):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(
@@ -140,7 +140,7 @@ def test_quiet_hides_bars_and_notes_and_json_stands_alone(
             sample, labels = str(data / "sample_submission.csv"), str(data / "test_labels.csv")
             assert main(["score", sample, labels, *quiet]) == 0
     assert shown == [False, True]
-    assert tqdm.__init__ is before
+    assert vars(tqdm)["__init__"] is before
     capsys.readouterr()
     assert main(["check", sample, "--sample", sample, "--json", "--quiet"]) == 0
     findings = json.loads(capsys.readouterr().out)
