@@ -12,7 +12,7 @@ import select
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from rnafold import __version__
 from rnafold.cli.doctor import add_doctor
@@ -135,10 +135,11 @@ def _hide_bars(hidden: bool) -> Iterator[None]:
         return
     from tqdm import tqdm
 
-    name, shown, kept = "__init__", tqdm.__init__, vars(tqdm)["__init__"]
+    shown: Any = tqdm.__init__
+    name, kept = "__init__", vars(tqdm)["__init__"]
 
-    def hide(bar: "tqdm[object]", *values: object, **options: object) -> None:
-        shown(bar, *values, **(options | {"disable": True}))  # type: ignore[arg-type]
+    def hide(bar: Any, *values: Any, **options: Any) -> None:
+        shown(bar, *values, **(options | {"disable": True}))
 
     setattr(tqdm, name, hide)
     try:
