@@ -22,8 +22,8 @@ class RunConfig:
     """How a training run uses the machine (of the config group `train` what a GPU's file says).
 
     Attributes:
-        micro_batch: the longest targets that one forward pass on one card holds; shorter ones share a pass as long as it
-            holds no more residues (features.passes).
+        micro_batch: the longest targets that one pass on one card holds; short ones share one of as many residues
+            (features.passes).
         accumulation: forward passes of an optimizer step on each card; "auto" fills up to effective_batch.
         effective_batch: targets of one optimizer step over all cards.
         precision: fp16 and bf16 mean mixed precision.
