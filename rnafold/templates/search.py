@@ -34,6 +34,8 @@ KMER = 5
 CELL_BUDGET = 2.0e8
 # Part of a target's time that alignments may take; the cells a second that are assumed before any were measured.
 SEARCH_SHARE, FIRST_PACE = 0.25, 5.0e7
+# Part of a target's time after which the best alignments found so far are all that is traced back.
+TRACING_SHARE = 0.5
 # Fewer cells are done too soon to tell the pace.
 LEAST_TIMED = 1.0e6
 
@@ -200,6 +202,7 @@ def search_chain(
         allowed: (chains,) a further restriction.
         seconds: that the chain's candidates may take in all; where they are few, fewer chains are aligned.
     """
+    began = time.monotonic()
     tokens = rna.encode_sequence(sequence)
     length = len(tokens)
     chains = index.searchable(gate, MINIMUM_COVERAGE * length)
@@ -211,12 +214,20 @@ def search_chain(
     kept = prefilter(index, tokens, chains, min(CELL_BUDGET, affordable))
     if len(kept) < len(chains):
         kept = np.union1d(kept, find_with_mmseqs(index, sequence, chains))
-    return list(_align_all(index, tokens, pairing_states(probabilities), kept, top, settings))
+    end = began + TRACING_SHARE * seconds
+    return list(_align_all(index, tokens, pairing_states(probabilities), kept, top, settings, end))
 
 
 def _align_all(
-    index: LibraryIndex, tokens: IntArray, states: FloatArray, chains: IntArray, top: int, settings: Sequence[Setting]
+    index: LibraryIndex,
+    tokens: IntArray,
+    states: FloatArray,
+    chains: IntArray,
+    top: int,
+    settings: Sequence[Setting],
+    end: float,
 ) -> Iterator[Hit]:
+    """The hits of each setting, until the moment `end` (time.monotonic())."""
     length = len(tokens)
     for number, setting in enumerate(settings):
         aligner = ProfileAligner(build_profile_scores(tokens, states, setting.structure), setting)
@@ -226,6 +237,8 @@ def _align_all(
         cells = length * float(index.library.chain_length[chains].sum())
         index.pace = cells / max(time.monotonic() - began, 1e-4) if cells > LEAST_TIMED else index.pace
         for row in np.argsort(-scores, kind="stable")[:top]:
+            if time.monotonic() > end:
+                return
             mapping = aligner.align(encoded[row])
             if (mapping >= 0).sum() < max(5, MINIMUM_COVERAGE * length):
                 continue

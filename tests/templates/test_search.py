@@ -190,3 +190,24 @@ def test_codes_of_a_mapped_library_serve_queries_of_many_different_residues() ->
     aligner = ProfileAligner(profile, SETTINGS[0])
     codes = np.arange(NUM_CODES, dtype=np.int8)
     assert aligner.encode(codes).tolist() == [300 + k for k in range(NUM_CODES)]
+
+
+def test_a_search_out_of_time_gives_what_it_has_and_one_without_a_limit_everything(
+    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sequence = next(iter(FOLDS.values()))[0]
+    flat = np.zeros((len(sequence), len(sequence)), np.float32)
+    whole = search_chain(index, sequence, flat, None)
+    assert len(whole) > 2 and search_chain(index, sequence, flat, None, seconds=0.0) == []
+    aligned: list[int] = []
+    monkeypatch.setattr("rnafold.templates.search.time.monotonic", lambda: float(len(aligned)))
+    original = ProfileAligner.align
+
+    def spy(aligner: ProfileAligner, target: np.ndarray) -> np.ndarray:
+        aligned.append(len(target))
+        return original(aligner, target)
+
+    monkeypatch.setattr(ProfileAligner, "align", spy)
+    # each alignment takes a second of the clock; half of 4.2 s may pass before the last is begun
+    search_chain(index, sequence, flat, None, seconds=4.2)
+    assert len(aligned) == 3
