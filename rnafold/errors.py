@@ -7,6 +7,7 @@ from typing import Final
 
 # How the command line begins the one line about an InputError; a parent process finds the reason by it.
 _ERROR_LINE: Final = "error: "
+_MOST_LETTERS: Final = 1000
 
 
 # What a light installation lacks, by the name of the module, and the extra that brings it.
@@ -37,8 +38,14 @@ class InputError(ValueError):
     """A file or value from the user is wrong.
 
     The message names the place (file, line or row, column), what was found, what was expected, and for many faults
-    of one kind their count and the first three.
+    of one kind their count and the first three. It is one line, whatever a file holds: line breaks in what was found
+    are blanks, and of a very long message the middle is left out.
     """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.splitlines())
+        half = _MOST_LETTERS // 2
+        super().__init__(line if len(line) <= _MOST_LETTERS else f"{line[:half]} ... {line[-half:]}")
 
 
 class OutOfTime(Exception):  # noqa: N818 - raised by an alarm, not a fault

@@ -7,7 +7,6 @@ way (1 to 7, low is good) and one reaches 260.
 
 import csv
 import io
-import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from rnafold.candidates.layouts import ModelFile
 from rnafold.candidates.traces import Model, read_models
 from rnafold.candidates.unpack import read_packed
+from rnafold.files.bounded import parse_json
 from rnafold.structure import FloatArray
 
 # Programs whose B-factor is the pLDDT of a residue or atom, 0 to 100 or 0 to 1.
@@ -136,7 +136,7 @@ def _pick(program: str, table: Table, data: Mapping[str, Any]) -> OwnConfidence 
 
 
 def _read_json(program: str, path: Path) -> OwnConfidence | None:
-    data = json.loads(read_packed(path))
+    data = parse_json(read_packed(path))
     data = data[0] if isinstance(data, list) and data else data
     return _pick(program, _JSON_KEYS, data) if isinstance(data, dict) else None
 

@@ -6,7 +6,6 @@ of its model against what it says otherwise, what our own models expect of ours,
 weights are fitted on published models (benchmarks/candidates.py --write) and drawn to the naive rule, the first alone.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from rnafold import rna
 from rnafold.candidates.likeness import join_sources, measure_pairwise, measure_source_likeness
 from rnafold.config.building import build
 from rnafold.errors import InputError
+from rnafold.files.bounded import parse_json
 from rnafold.scoring.measures import count_violations
 from rnafold.structure import Candidate, Evidence, FloatArray, Pairing, Target
 
@@ -79,7 +79,7 @@ def load_parameters(path: Path = PARAMETERS_PATH) -> JuryParameters:
         InputError: no such file, no JSON, or other keys than expected.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({str(error).splitlines()[0]})") from None
     return build(JuryParameters, content, str(path))

@@ -6,7 +6,6 @@ and several models without MODEL records are all read. Only C1' is kept, so that
 
 import csv
 import functools
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -15,6 +14,7 @@ import gemmi
 import numpy as np
 
 from rnafold.data.structures.residues import is_nucleotide, read_letter
+from rnafold.data.tables import iter_csv, parse_number, parse_whole
 from rnafold.structure import FloatArray, IntArray
 
 _ATOM_NAMES: Final = frozenset({"C1'", "C1*"})
@@ -142,7 +142,7 @@ def _is_cif(text: str) -> bool:
 
 def _read_pdb(text: str) -> Iterator[Model]:
     collector, number, stated = _Collector(), 0, 0
-    for line in text.splitlines():
+    for line in text.split("\n"):
         kind = line[:6]
         if kind in ("ATOM  ", "HETATM"):
             atom = _parse_line(line) if "C1" in line[12:16] else None
@@ -154,7 +154,7 @@ def _read_pdb(text: str) -> Iterator[Model]:
                 yield collector.finish(number)
                 collector, stated = _Collector(), 0
             if kind == "MODEL ":
-                stated = int(text) if (text := line[6:].strip()).isdigit() else 0
+                stated = max(_parse_int(line[6:]), 0)
     if collector.rows:
         yield collector.finish(stated or number + 1)
 
@@ -170,25 +170,16 @@ def _parse_line(line: str) -> _Atom | None:
         line[26:27].strip(),
         name,
         bool(line[16:17].strip()),
-        _parse(line[30:38]),
-        _parse(line[38:46]),
-        _parse(line[46:54]),
-        _parse(line[60:66]),
+        parse_number(line[30:38]),
+        parse_number(line[38:46]),
+        parse_number(line[46:54]),
+        parse_number(line[60:66]),
     )
 
 
-def _parse(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
 def _parse_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        return -1
+    number = parse_whole(text)
+    return -1 if number is None else number
 
 
 def _read_cif(text: str) -> Iterator[Model]:
@@ -228,7 +219,7 @@ def _read_block(block: gemmi.cif.Block) -> Iterator[Model]:
         if not seq.isdigit() and not _belongs_to_a_chain(name):
             continue  # a ligand
         number_in_chain = _parse_int(seq if seq.isdigit() else author)
-        point = (_parse(x), _parse(y), _parse(z), _parse(bfactor))
+        point = (parse_number(x), parse_number(y), parse_number(z), parse_number(bfactor))
         atom = _Atom(chain_id, number_in_chain, insertion.strip("?."), name, bool(alternate.strip("?.")), *point)
         collectors.setdefault(_parse_int(model), _Collector()).add(atom)
     for number, collector in collectors.items():
@@ -244,7 +235,10 @@ def read_table(text: str) -> list[Model]:
     Raises:
         ValueError: a column is missing or a row is cut off.
     """
-    rows = csv.reader(io.StringIO(text))
+    try:
+        rows = iter(list(iter_csv(text.lstrip("\n"))))
+    except csv.Error as error:
+        raise ValueError(f"no CSV ({error})") from error
     header = [name.strip() for name in next(rows, [])]
     missing = [name for name in ("ID", "resname", "resid", "x_1", "y_1", "z_1") if name not in header]
     if missing:
@@ -263,7 +257,7 @@ def read_table(text: str) -> list[Model]:
     models = []
     for target_id, members in groups.items():
         members.sort(key=lambda row: _parse_int(row[at_number]))
-        points = np.array([[_parse(row[place]) for place in places] for row in members]).reshape(-1, count, 3)
+        points = np.array([[parse_number(row[place]) for place in places] for row in members]).reshape(-1, count, 3)
         letters = "".join(read_name(row[at_name]) for row in members)
         numbers = np.array([_parse_int(row[at_number]) for row in members], dtype=np.int64)
         models += list(_split_conformations(target_id, letters, numbers, points))

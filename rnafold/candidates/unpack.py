@@ -11,10 +11,11 @@ _PIECE_BYTES: Final = 1 << 14
 
 
 def read_packed(path: Path) -> str:
-    """The text of a file, unpacked; bytes that are no UTF-8 are replaced.
+    """The text of a file, unpacked, line ends as newlines; bytes that are no UTF-8 are replaced.
 
     Raises:
-        ValueError: a damaged archive, a file that cannot be read, or .zst without the package zstandard.
+        ValueError: a damaged archive, more than 1 GiB of text, a file that cannot be read, or .zst without the package
+            zstandard.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -29,7 +30,7 @@ def read_packed(path: Path) -> str:
         raise ValueError(f"cannot be unpacked ({' '.join(str(error).split())})") from error
     if len(data) > MOST_BYTES:
         raise ValueError(f"unpacks to more than {MOST_BYTES >> 20} MiB")
-    return data.decode("utf-8", errors="replace").replace("\r\n", "\n")
+    return data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _unpack_zstandard(data: bytes) -> bytes:

@@ -107,14 +107,14 @@ def parse_yaml(text: str, source: str, *, with_lines: bool = True) -> Any:
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
+        return None if node is None else _Reader(source, with_lines).read(node, "", ())
+    except RecursionError:
+        raise ConfigError(f"{source}: nested beyond reason") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None and with_lines else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{source}{line}: not valid YAML: {problem}") from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested beyond reason") from None
-    return None if node is None else _Reader(source, with_lines).read(node, "", ())
 
 
 @dataclasses.dataclass(frozen=True)

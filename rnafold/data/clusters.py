@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rnafold.data.identity import IdentityIndex, find_identity
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.files.mounts import find_made
 
 log = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def _keep(cache: Path | None, kind: str, name: str, count: int, make: Callable[[
         return make()
     path = cache / f"{kind}-{name}.json"
     try:
-        stored = json.loads((find_made(path) or path).read_text(encoding="utf-8"))
+        stored = parse_json((find_made(path) or path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         stored = None
     if isinstance(stored, list) and len(stored) == count:

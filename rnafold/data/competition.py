@@ -207,6 +207,7 @@ def _parse_block(path: str | Path, block: Block, header: Sequence[str], columns:
         )
         return parsed
     except ValueError as error:
+        _require_text(path, block)
         frame = pd.read_csv(io.BytesIO(block.text), dtype="object", **options)  # type: ignore[call-overload]
         for name in numbers:
             cells = frame[name].str.strip()
@@ -215,6 +216,14 @@ def _parse_block(path: str | Path, block: Block, header: Sequence[str], columns:
                 row, found = block.first_row + int(wrong[0]), frame[name].iloc[int(wrong[0])]
                 raise InputError(f"{path}: row {row}, column {name}: {found!r}, expected a number") from error
         raise InputError(f"{path}: rows from {block.first_row}: {error}") from error
+
+
+def _require_text(path: str | Path, block: Block) -> None:
+    try:
+        block.text.decode("utf-8")
+    except UnicodeDecodeError as error:
+        row = block.first_row + block.text.count(b"\n", 0, error.start)
+        raise InputError(f"{path}: row {row}: not UTF-8 text; expected a CSV file") from error
 
 
 def _runs(path: str | Path, frame: pd.DataFrame, first_row: int) -> Iterator[tuple[int, int, str]]:

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ _DAMAGE = (
     ValueError,
     MemoryError,
     RuntimeError,
+    TypeError,
+    IndexError,
+    SyntaxError,
     zlib.error,
     struct.error,
     zipfile.BadZipFile,

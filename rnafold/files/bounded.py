@@ -10,6 +10,18 @@ from rnafold.errors import InputError
 MOST_BYTES: Final = 256 << 20
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: no JSON, not UTF-8, a number of thousands of digits, or nested beyond reason.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested beyond reason") from None
+
+
 def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     """What a JSON file holds.
 
@@ -19,10 +31,10 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     try:
         if path.stat().st_size > most:
             raise InputError(f"{path}: larger than {most >> 20} MiB, expected a record in JSON")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({' '.join(str(error).split())})") from None

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 
 
 class MetricsFile:
@@ -19,20 +21,28 @@ class MetricsFile:
         write_text(path, "".join(json.dumps(r) + "\n" for r in kept))
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one record and hands it to the operating system at once."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Appends one record and hands it to the operating system at once.
+
+        Raises:
+            InputError: the disk is full, or the folder not writable any more.
+        """
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """All complete records of a metrics file; a last line without its end is left out."""
+    """All complete records of a metrics file; a last line without its end, and a damaged one, is left out."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            record = parse_json(line.decode("utf-8"))
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
     return records

@@ -18,7 +18,7 @@ import numpy as np
 from rnafold.config.strict_yaml import load_yaml
 from rnafold.errors import InputError
 from rnafold.files.atomic import is_temporary, write_text
-from rnafold.files.bounded import read_json
+from rnafold.files.bounded import parse_json, read_json
 from rnafold.files.metrics import read_metrics
 from rnafold.files.mounts import hash_file
 from rnafold.structure import FloatArray
@@ -26,7 +26,7 @@ from rnafold.structure import FloatArray
 _LATEST: Final = "LATEST"
 _MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
-_STEP: Final = re.compile(r"step_(\d+)")
+_STEP: Final = re.compile(r"step_([0-9]{1,18})")
 WEIGHTS_NAME: Final = "best.safetensors"
 
 
@@ -129,7 +129,7 @@ class CheckpointFolder:
         """Writes the numbers of a checkpoint that is being made in `folder`, then its manifest: the last file of it."""
         write_text(folder / _STATE, json.dumps(state, indent=1))
         manifest = {path.name: _fingerprint(path) for path in sorted(folder.iterdir()) if path.name != _MANIFEST}
-        write_text(folder / _MANIFEST, json.dumps(manifest, indent=1))
+        write_text(folder / _MANIFEST, _format_manifest(manifest))
 
     def announce(self, step: int, keep: int) -> None:
         """Makes a step the latest one, and removes all but the `keep` newest and what kills left half-written."""
@@ -137,16 +137,20 @@ class CheckpointFolder:
         for old in self.steps()[:-keep]:
             if old != step:
                 shutil.rmtree(self.at(old), ignore_errors=True)
-        for left in filter(is_temporary, self.path.iterdir()):
-            shutil.rmtree(left, ignore_errors=True)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Removes what kills left half-written; only while nobody writes here."""
+        for left in filter(is_temporary, self.path.iterdir() if self.path.is_dir() else ()):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def _read_latest(self) -> int | None:
         pointer = self.path / _LATEST
-        match = (
-            _STEP.fullmatch(pointer.read_text(encoding="utf-8", errors="replace").strip())
-            if pointer.is_file()
-            else None
-        )
+        text = pointer.read_text(encoding="utf-8", errors="replace") if pointer.is_file() else ""
+        match = _STEP.fullmatch(text.strip())
         return int(match[1]) if match else None
 
 
@@ -155,16 +159,23 @@ def find_damage(checkpoint: Path) -> str | None:
     path = checkpoint / _MANIFEST
     if not path.is_file():
         return "no manifest"
+    text = path.read_bytes()
     try:
-        manifest = read_object(path)
-    except InputError:
+        manifest = parse_json(text)
+    except ValueError:
         return "the manifest is cut off or damaged"
+    if not isinstance(manifest, dict) or _format_manifest(manifest).encode() != text:
+        return "the manifest is damaged"
     for name, expected in manifest.items():
         if Path(name).name != name or not (checkpoint / name).is_file():
             return f"{name} is missing"
         if _fingerprint(checkpoint / name) != expected:
             return f"{name} does not match its sha256"
     return None
+
+
+def _format_manifest(manifest: Mapping[str, Any]) -> str:
+    return json.dumps(manifest, indent=1)
 
 
 def _fingerprint(path: Path) -> dict[str, int | str]:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Required, TypedDict, cast
 
+from rnafold.files.bounded import parse_json
+
 # The longest header that a safetensors file may have. Source: the format's own limit of 100 MB.
 MAX_HEADER_BYTES: Final = 100_000_000
 _KEY: Final = "rnafold"
@@ -31,6 +33,7 @@ class WeightsDescription(TypedDict, total=False):
         validation_tm_score: mean over the validation targets; None without any.
         step: optimizer step of the weights.
         seed: of the run.
+        tensors_sha256: model.weights.digest_tensors of the tensors beside it; absent in files of older versions.
         encoder: name and sha256 of the pretrained encoder's file; absent without one, as are all that follow.
         encoder_accepted: whether the encoder beat the network without it; until then it is switched off.
         compared_tm_score: mean over the targets that both predicted.
@@ -43,6 +46,7 @@ class WeightsDescription(TypedDict, total=False):
     validation_tm_score: float | None
     step: int
     seed: int
+    tensors_sha256: str
     encoder: dict[str, Any]
     encoder_accepted: bool
     compared_tm_score: float
@@ -58,7 +62,7 @@ def format_metadata(description: WeightsDescription) -> dict[str, str]:
 def parse_metadata(metadata: Mapping[str, str]) -> WeightsDescription | None:
     """The description in a file's metadata, None where `train` wrote none."""
     try:
-        described: Any = json.loads(metadata[_KEY])
+        described: Any = parse_json(metadata[_KEY])
     except (ValueError, KeyError, TypeError):
         return None
     return cast(WeightsDescription, described) if isinstance(described, dict) and "model" in described else None
@@ -74,6 +78,6 @@ def read_weights_description(path: Path) -> WeightsDescription | None:
             length = int.from_bytes(file.read(8), "little")
             if not 0 < length <= MAX_HEADER_BYTES:
                 return None
-            return parse_metadata(json.loads(file.read(length))["__metadata__"])
+            return parse_metadata(parse_json(file.read(length))["__metadata__"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
+from rnafold.files.bounded import parse_json
 from rnafold.files.mounts import hash_file
 from rnafold.files.weights_header import read_weights_description
 from rnafold.kaggle import wheels
@@ -102,7 +103,7 @@ def check_bundle(folder: Path, limits: Limits) -> Mapping[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(f"{path}: no such file; make the bundle first: python -m rnafold kaggle bundle")
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     present = {p.name: p for p in sorted(folder.iterdir())}
     folders = [name for name, p in present.items() if p.is_dir()]
     if folders:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder, write_text
+from rnafold.files.bounded import parse_json
 from rnafold.kaggle.secret_scan import find_secrets
 
 METADATA: Final = "kernel-metadata.json"
@@ -105,11 +106,11 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """
     path = folder / METADATA
     try:
-        metadata: Any = json.loads(path.read_text(encoding="utf-8"))
+        metadata: Any = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; kernels are pushed from a checkout of the project") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: line {error.lineno}: no JSON ({error.msg})") from None
+    except ValueError as error:
+        raise InputError(f"{path}: no JSON ({error})") from None
     missing = [name for name in FIELDS if name not in metadata]
     unknown = [name for name in metadata if name not in FIELDS]
     if missing or unknown:
@@ -143,7 +144,7 @@ def read_notebook(path: Path) -> dict[str, Any]:
         InputError: no such file or no JSON.
     """
     try:
-        notebook: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        notebook: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not a readable notebook ({error})") from None
     return notebook

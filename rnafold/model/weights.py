@@ -4,7 +4,9 @@ Weights of a network with a pretrained encoder name the encoder's file with its 
 accepted: whether it beat the network without it on the validation targets (rnafold.training.comparison).
 """
 
+import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +34,8 @@ def load_network(path: Path, device: torch.device | str = "cpu") -> PairNetwork 
     A pretrained encoder is read from its own file, which is looked for beside the weights too.
 
     Raises:
-        InputError: no such file, no safetensors file, one that this project did not write, or one whose encoder is not
-            mounted or is another.
+        InputError: no such file, no safetensors file, damaged, one that this project did not write, or one whose
+            encoder is not mounted or is another.
     """
     described, tensors = _read(path)
     config = _parse_model(path, described)
@@ -97,6 +99,30 @@ def read_model_config(path: Path) -> ModelConfig:
     return _parse_model(path, _read(path)[0])
 
 
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of named tensors: their names, types, shapes and values. It stands in the description of weights, since a
+    flipped bit would only make predictions worse, and nobody would know."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        value = tensor.detach().cpu()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _check_tensors(path: Path, described: WeightsDescription, tensors: Mapping[str, Tensor]) -> None:
+    """Refuses weights that are not as they were written, or not finite.
+
+    Raises:
+        InputError: what is wrong with which of them.
+    """
+    if "tensors_sha256" in described and described["tensors_sha256"] != digest_tensors(tensors):
+        raise InputError(f"{path}: damaged, the tensors do not match their sha256")
+    wrong = [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise InputError(f"{path}: {len(wrong)} of {len(tensors)} tensors are not finite, first {wrong[0]}")
+
+
 def _read(path: Path) -> tuple[WeightsDescription, dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -108,6 +134,7 @@ def _read(path: Path) -> tuple[WeightsDescription, dict[str, Tensor]]:
         raise InputError(f"{path}: not a readable safetensors file ({str(error).splitlines()[0]})") from None
     if described is None:
         raise InputError(f"{path}: no model configuration in its metadata; expected weights written by `train`")
+    _check_tensors(path, described, tensors)
     return described, tensors
 
 

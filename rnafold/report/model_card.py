@@ -16,6 +16,7 @@ from rnafold.config.reproduction import derive_choices
 from rnafold.config.settings import Config, load_config
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.files.mounts import hash_file
 from rnafold.files.run_folder import RunFolder, RunRecord, read_number, read_run
 from rnafold.files.weights_header import read_weights_description
@@ -88,7 +89,7 @@ def read_results(path: Path) -> list[Result]:
         InputError: no such file, no JSON list of results, none in it, or the same set and row twice.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not readable JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(content, list) or not content:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.structure import Entry
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.ranker import Ranker
@@ -80,7 +81,7 @@ def load_folds(folder: str | Path) -> FoldModels:
     """
     place = Path(folder)
     try:
-        index = json.loads((place / INDEX_FILE).read_text(encoding="utf-8"))
+        index = parse_json((place / INDEX_FILE).read_text(encoding="utf-8"))
         begins = tuple(datetime.date.fromisoformat(text) for text in index["begins"])
         groups = {str(group): int(fold) for group, fold in index["groups"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

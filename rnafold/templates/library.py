@@ -16,6 +16,7 @@ from rnafold import rna
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
+from rnafold.files.bounded import parse_json
 from rnafold.structure import BoolArray, Entry, FloatArray, IntArray, Target
 from rnafold.templates.alignment import Hit
 
@@ -265,7 +266,7 @@ class TemplateLibrary:
         """
         folder = Path(directory)
         try:
-            names = json.loads((folder / "names.json").read_text(encoding="utf-8"))
+            names = parse_json((folder / "names.json").read_text(encoding="utf-8"))
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
             version = names.get("version")
             words = LibraryNames(**{one.name: names[one.name] for one in fields(LibraryNames)} if version else {})

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from rnafold import rna
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.structure import FloatArray, IntArray
 from rnafold.templates.alignment import SETTINGS, Hit
 from rnafold.templates.library import TemplateLibrary
@@ -241,7 +242,7 @@ class Ranker:
             InputError: not such a file, or trained on other features than `names`.
         """
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = parse_json(Path(path).read_text(encoding="utf-8"))
             made = cls(
                 names=tuple(data["names"]),
                 forest=Forest.from_json(data["forest"]),

@@ -46,6 +46,8 @@ def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) 
     checkpoints = CheckpointFolder(folder)
     with replace_folder(checkpoints.at(step)) as temporary:
         for name, tensors in checkpoint.tensors.items():
+            if not tensors:  # the optimizer's before the first step: safetensors writes an empty file but reads none
+                continue
             save_tensors(temporary / f"{name}.safetensors", tensors)
         checkpoints.write_state(temporary, checkpoint.state)
     checkpoints.announce(step, keep)

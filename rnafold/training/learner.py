@@ -83,7 +83,7 @@ class Learner:
             self.averaged.load_state_dict(saved.tensors["average"])
         except RuntimeError as error:
             raise InputError(f"{place}: the checkpoint is of another model ({str(error).splitlines()[0]})") from None
-        restore_optimizer(self.optimizer.optimizer, self.names, saved.tensors["optimizer"])
+        restore_optimizer(self.optimizer.optimizer, self.names, saved.tensors.get("optimizer", {}))
         self.average.n_averaged.fill_(saved.state["averaged"])
         if self.ranks.scaler is not None and saved.state["scaler"] is not None:
             self.ranks.scaler.load_state_dict(saved.state["scaler"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import FrameType
 
 import torch
 
@@ -16,6 +17,7 @@ from rnafold.files.run_folder import RunFolder
 from rnafold.files.weights_header import WeightsDescription, format_metadata
 from rnafold.model.encoder import describe_encoder
 from rnafold.model.network import count_parameters
+from rnafold.model.weights import digest_tensors
 from rnafold.training.checkpoint import load_checkpoint, save_checkpoint, save_tensors
 from rnafold.training.evaluate import Evaluation, ValidationTarget, evaluate
 from rnafold.training.journal import Journal
@@ -27,6 +29,7 @@ from rnafold.training.state import TrainState
 from rnafold.training.step import Stepper
 
 log = logging.getLogger(__name__)
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Trainer:
@@ -89,12 +92,22 @@ class Trainer:
 
     @contextmanager
     def _listen_to_signals(self) -> Iterator[None]:
-        """SIGTERM asks for a stop after the step at hand."""
-        previous = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop_requested", True))
+        """SIGTERM or SIGINT asks for a stop after the step at hand, with a checkpoint; a second one ends it at once."""
+        previous = {number: signal.signal(number, self._answer_signal) for number in STOPS}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _answer_signal(self, number: int, _frame: FrameType | None) -> None:
+        if self.stop_requested:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.stop_requested = True
+        log.warning(
+            "%s: stopping after this step, with a checkpoint; a second ends at once", signal.Signals(number).name
+        )
 
     def _train_epoch(self, batches: Iterator[list[Batch]]) -> None:
         """The steps of one epoch from where the run stands, up to a reason to stop."""
@@ -213,20 +226,24 @@ class Trainer:
     def _save_weights(self, result: Evaluation | None) -> None:
         if not self.ranks.is_main:
             return
+        tensors = self.learner.averaged.state_dict()
         described: WeightsDescription = {
             "model": asdict(self.config.model),
             "cutoff": self.config.data.cutoff,
             "validation_tm_score": None if result is None else round(result.tm_score, 6),
             "step": self.state.step,
             "seed": self.config.train.seed,
+            "tensors_sha256": digest_tensors(tensors),
         }
         if encoder := describe_encoder(self.learner.network):
             described["encoder"] = encoder
             described["encoder_accepted"] = False  # until training.comparison says otherwise
-        save_tensors(self.folder.weights_file, self.learner.averaged.state_dict(), format_metadata(described))
+        save_tensors(self.folder.weights_file, tensors, format_metadata(described))
 
     def _restore(self) -> bool:
         """Goes to the newest checkpoint; False if there is none."""
+        if self.ranks.is_main:
+            self.folder.checkpoints.sweep()
         saved = load_checkpoint(self.folder.checkpoints.path)
         if saved is None:
             return False

@@ -18,6 +18,7 @@ from rnafold.config.strict_yaml import dump
 from rnafold.errors import InputError
 from rnafold.features.cache import digest
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.files.metrics import read_metrics
 from rnafold.files.run_folder import RunFolder
 from rnafold.training.comparison import check_comparison, judge_encoder
@@ -67,7 +68,7 @@ def list_changes(saved: Config, config: Config) -> list[str]:
 def list_other_data(summary: Mapping[str, Any], earlier: Path) -> list[str]:
     """How the data differ from those that run.json tells of; nothing without one that can be read."""
     try:
-        was = json.loads(earlier.read_text(encoding="utf-8"))
+        was = parse_json(earlier.read_text(encoding="utf-8"))
         return [
             f"{part} {key} {was[part][key]}, now {now}"
             for part in ("train", "validation")

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnafold.data.demo import build_folds
 from rnafold.planner.quota.ledger import LedgerSession
-from rnafold.structure import Candidate, Target, whole_chain
+from rnafold.structure import Candidate, Origin, Target, whole_chain
 from rnafold.submission import Sample, write_submission
 from rnafold.submission.provenance import describe_candidates, write_records
 from rnafold.submission.rows import group_rows
@@ -31,8 +31,12 @@ def write_label_rows() -> bytes:
     for name, count in (("T1", 12), ("T2_x", 7)):
         for index in range(count):
             x, y, z = POINTS[index]
-            second = ("", "", "") if index == 2 else ("-1e18",) * 3 if index == 3 else (f"{x:.2f}", f"{y:.1e}", f"{z:.3f}")
-            lines.append(",".join([f"{name}_{index + 1}", LETTERS[index], str(index + 1), f"{x}", f"{y}", f"{z}", *second]))
+            second = (
+                ("", "", "") if index == 2 else ("-1e18",) * 3 if index == 3 else (f"{x:.2f}", f"{y:.1e}", f"{z:.3f}")
+            )
+            lines.append(
+                ",".join([f"{name}_{index + 1}", LETTERS[index], str(index + 1), f"{x}", f"{y}", f"{z}", *second])
+            )
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -44,12 +48,13 @@ def write_pdb(header: bool = True, hetatm: bool = False) -> bytes:
     lines = ["HEADER    RNA                                     01-JAN-20   9XYZ              "] if header else []
     if header:
         lines.append("REVDAT   1   08-JAN-20 9XYZ    0                                                ")
-        lines.append(f"SEQRES   1 A   12  {'   '.join(LETTERS)}".replace("SEQRES   1 A   12  ", "SEQRES   1 A   12    "))
+        lines.append(
+            f"SEQRES   1 A   12  {'   '.join(LETTERS)}".replace("SEQRES   1 A   12  ", "SEQRES   1 A   12    ")
+        )
     for index, (letter, (x, y, z)) in enumerate(zip(LETTERS, POINTS)):
         kind = "HETATM" if hetatm else "ATOM  "
-        lines.append(
-            f"{kind}{index + 1:5d}  C1' {letter:>3} A{index + 1:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00 {20 + index:5.2f}           C  "
-        )
+        point = f"{x:8.3f}{y:8.3f}{z:8.3f}  1.00 {20 + index:5.2f}           C  "
+        lines.append(f"{kind}{index + 1:5d}  C1' {letter:>3} A{index + 1:4d}    {point}")
     return ("\n".join([*lines, "TER", "END"]) + "\n").encode()
 
 
@@ -61,12 +66,27 @@ def write_cif(full: bool = True) -> bytes:
         head += [f"_entity_poly_seq.{name}" for name in ("entity_id", "num", "mon_id")]
         head += [*(f"1 {index + 1} {letter}" for index, letter in enumerate(LETTERS)), "#"]
         head += ["loop_", "_struct_asym.id", "_struct_asym.entity_id", "A 1", "#", "loop_"]
-        head += ["_pdbx_audit_revision_history.ordinal", "_pdbx_audit_revision_history.revision_date", "1 2020-01-08", "#"]
-    names = ["group_PDB", "id", "label_atom_id", "label_comp_id", "auth_asym_id", "auth_seq_id", "Cartn_x", "Cartn_y", "Cartn_z"]
+        head += [
+            "_pdbx_audit_revision_history.ordinal",
+            "_pdbx_audit_revision_history.revision_date",
+            "1 2020-01-08",
+            "#",
+        ]
+    names = [
+        "group_PDB",
+        "id",
+        "label_atom_id",
+        "label_comp_id",
+        "auth_asym_id",
+        "auth_seq_id",
+        "Cartn_x",
+        "Cartn_y",
+        "Cartn_z",
+    ]
     names += ["label_asym_id", "label_entity_id", "label_seq_id", "B_iso_or_equiv"] if full else []
     rows = []
     for index, (letter, (x, y, z)) in enumerate(zip(LETTERS, POINTS)):
-        row = f"ATOM {index + 1} \"C1'\" {letter} A {index + 1} {x} {y} {z}"
+        row = f'ATOM {index + 1} "C1\'" {letter} A {index + 1} {x} {y} {z}'
         rows.append(row + (f" A 1 {index + 1} {20 + index}" if full else ""))
     return "\n".join([*head, "loop_", *(f"_atom_site.{name}" for name in names), *rows, "#", ""]).encode()
 
@@ -74,7 +94,9 @@ def write_cif(full: bool = True) -> bytes:
 def write_alignment() -> bytes:
     """Query and rows, an insertion in one."""
     rows = [LETTERS, LETTERS.replace("A", "-"), LETTERS[:4] + "acg" + LETTERS[4:], "-" * 6 + LETTERS[6:], "N" * 12]
-    return "".join(f">{'query' if k == 0 else f'row{k}/1-12 a b'}\n{row[:8]}\n{row[8:]}\n" for k, row in enumerate(rows)).encode()
+    return "".join(
+        f">{'query' if k == 0 else f'row{k}/1-12 a b'}\n{row[:8]}\n{row[8:]}\n" for k, row in enumerate(rows)
+    ).encode()
 
 
 CONFIG = b"""# a comment
@@ -104,7 +126,7 @@ def write_good_submission(folder: Path) -> Path:
     path = folder / "submission.csv"
     points = np.stack([POINTS + shift for shift in range(5)])
     write_submission(path, sample, {"T1": points})
-    origins = ("template", "network", "assembly", "template", "network")
+    origins: tuple[Origin, ...] = ("template", "network", "assembly", "template", "network")
     picked = [Candidate(coords=one, origin=origin, confidence=0.5) for one, origin in zip(points, origins)]
     write_records(path, {"T1": describe_candidates("T1", picked)})
     return path
@@ -123,6 +145,6 @@ def write_ledger(folder: Path) -> bytes:
 def write_metrics() -> bytes:
     """Lines of a run's metrics."""
     lines = [{"kind": "train", "step": k, "loss": 1.0 / k, "epoch": k / 2} for k in range(1, 5)]
-    return "".join(json.dumps(line) + "\n" for line in [*lines, {"kind": "evaluation", "step": 4, "tm_score": 0.5}]).encode()
-
-
+    return "".join(
+        json.dumps(line) + "\n" for line in [*lines, {"kind": "evaluation", "step": 4, "tm_score": 0.5}]
+    ).encode()

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from rnafold.data.demo import write_demo_data
+from rnafold.files.run_folder import RunFolder
 from rnafold.submission import check_submission, list_defects
 from rnafold.submission.provenance import find_records
+from rnafold.training.checkpoint import load_checkpoint
+from tests.faults.malforming import cut, flip
 from tests.faults.tally import Tally
 from tests.faults.workshop import KILLED, Ended, Workshop, find_half_written, read_tree
 
@@ -164,10 +167,14 @@ def judge_training(bench: Bench, place: Path, ended: Ended, told: list[str]) -> 
 
 
 def kill_predictions(bench: Bench, count: int, seed: int) -> Tally:
-    """Predictions killed at random moments: a valid file at every moment, and the same bytes once it has run to its end."""
+    """Predictions killed at random moments: a valid file at every moment, and in the end the same bytes."""
     tally = Tally("a prediction killed: the submission valid at every moment, and after a rerun the same bytes")
     rng, place = random.Random(seed), bench.folder / "killed"
-    watching: dict[str, Any] = {"watch": str(place / "submission.csv"), "sample": str(bench.sample), "write_always": True}
+    watching: dict[str, Any] = {
+        "watch": str(place / "submission.csv"),
+        "sample": str(bench.sample),
+        "write_always": True,
+    }
     while tally.tried < count:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -206,3 +213,64 @@ def compare_submission(bench: Bench, place: Path, ended: Ended) -> str:
         return f"the rerun ended with {ended.code}: {ended.output[-400:]}"
     same = (place / "submission.csv").read_bytes() == bench.submission.read_bytes()
     return "" if same else "the rerun's submission differs"
+
+
+def starve_trainings(bench: Bench, count: int, seed: int) -> Tally:
+    """Trainings whose disk takes no more from a random byte of a file on: one line, and a resume ends alike."""
+    tally = Tally("a training out of disk space at a random byte, resumed with room: the same bytes")
+    rng, place = random.Random(seed), bench.folder / "killed"
+    while tally.tried < count:
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        size = int(bench.largest_file ** rng.random())
+        ended = bench.workshop.run(bench.train(place, "--resume"), largest_file=size)
+        fault = judge_starved(ended, place)
+        again = bench.workshop.run(bench.train(place, "--resume"))
+        fault = fault or judge_training(bench, place, again, [f"files of at most {size} bytes"])
+        tally.add(fault and f"{size} bytes: {fault}", ended_in_one_line=ended.code == 2)
+    return tally
+
+
+def judge_starved(ended: Ended, place: Path) -> str:
+    """What is wrong with a run that could not write, "" for nothing."""
+    if ended.has_traceback or ended.code not in (0, 2):
+        return f"ended with {ended.code}: {ended.output[-600:]}"
+    lines = [line for line in ended.output.splitlines() if line.startswith("error: ")]
+    if ended.code == 2 and (len(lines) != 1 or "cannot be written" not in lines[0]):
+        return f"said {lines}"
+    half = find_half_written(place)
+    return f"left behind: {half[0]}" if half else ""
+
+
+def damage_checkpoints(bench: Bench, count: int, seed: int, resumed: int) -> Tally:
+    """One file of the newest checkpoint cut or flipped at a random place: the one before is taken.
+
+    Args:
+        bench: with the undisturbed run.
+        count: trials.
+        seed: of the places.
+        resumed: of the first so many the whole run is resumed to its end and compared.
+    """
+    tally = Tally("the newest checkpoint cut or flipped at a random place: the one before it is taken")
+    rng, place = random.Random(seed), bench.folder / "killed"
+    while tally.tried < count:
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(bench.folder / "whole", place)
+        checkpoints = RunFolder(place / "run").checkpoints
+        newest, before = checkpoints.steps()[-1], checkpoints.steps()[-2]
+        file = rng.choice(sorted(checkpoints.at(newest).iterdir()))
+        way = rng.choice((cut, flip))
+        damaged = way(file.read_bytes(), rng)
+        if damaged == file.read_bytes():
+            continue
+        file.write_bytes(damaged)
+        found = checkpoints.newest()
+        loaded = load_checkpoint(checkpoints.path)
+        fault = "" if found == before else f"step {found} is taken, expected {before}"
+        if not fault and (loaded is None or loaded.state["train"]["step"] != before):
+            fault = f"loaded {loaded and loaded.state}"
+        if not fault and tally.tried < resumed:
+            ended = bench.workshop.run(bench.train(place, "--resume"))
+            fault = judge_training(bench, place, ended, [f"{file.name} after {way.__name__}"])
+        tally.add(fault and f"{file.name} after {way.__name__}: {fault}")
+    return tally

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -79,40 +80,48 @@ def good_checkpoint(name: str) -> Good:
 
 def good_pointer(folder: Path) -> bytes:
     """LATEST beside two checkpoints."""
-    good_checkpoint("state.json")(folder.parent / "step_00000002")
+    good_checkpoint("state.json")(folder / "step_00000002")
     return b"step_00000002"
 
 
 CONFIDENCE = json.dumps({"complex_plddt": 0.8, "confidence_score": 0.7, "ptm": 0.6, "plddt": [80.0, 70.0]}).encode()
-CHECKPOINT = "checkpoints/step_00000002"
-READERS: tuple[Reader, ...] = (
-    Reader(name="CSV of sequences", file="sequences.csv", good=fixed(corpus.SEQUENCES), judge=readers.judge_sequences),
-    Reader(name="CSV of sequences, packed", file="sequences.csv.gz", good=fixed(corpus.SEQUENCES), judge=readers.judge_sequences, packed=True),
-    Reader(name="CSV of labels", file="labels.csv", good=fixed(corpus.LABELS), judge=readers.judge_labels),
-    Reader(name="submission", file="submission.csv", good=good_submission, judge=readers.judge_submission),
-    Reader(name="submission, `check`", file="submission.csv", good=good_submission, judge=readers.judge_check),
-    Reader(name="submission, `check --repair`", file="submission.csv", good=good_submission, judge=readers.judge_repair),
-    Reader(name="sample", file="sample.csv", good=good_submission, judge=readers.judge_sample),
-    Reader(name="YAML", file="config.yaml", good=fixed(corpus.CONFIG), judge=readers.judge_yaml),
-    Reader(name="mmCIF", file="9xyz.cif", good=fixed(corpus.write_cif()), judge=readers.judge_structure),
-    Reader(name="mmCIF, author's columns", file="mine.cif", good=fixed(corpus.write_cif(full=False)), judge=readers.judge_structure),
-    Reader(name="PDB", file="9xyz.pdb", good=fixed(corpus.write_pdb()), judge=readers.judge_structure),
-    Reader(name="PDB, packed", file="9xyz.ent.gz", good=fixed(corpus.write_pdb()), judge=readers.judge_structure, packed=True),
-    Reader(name="a3m and FASTA", file="T1.MSA.fasta", good=fixed(corpus.write_alignment()), judge=readers.judge_alignment),
-    Reader(name="record of predictions", file="submission.predictions.json", good=good_records, judge=readers.judge_records),
-    Reader(name="ledger", file="ledger.jsonl", good=corpus.write_ledger, judge=readers.judge_ledger),
-    Reader(name="metrics", file="metrics.jsonl", good=good_metrics, judge=readers.judge_metrics),
-    Reader(name="cache", file="key.npz", good=good_cache, judge=readers.judge_cache),
-    Reader(name="weights", file="best.safetensors", good=good_weights, judge=readers.judge_weights),
-    Reader(name="checkpoint, tensors", file=f"{CHECKPOINT}/model.safetensors", good=good_checkpoint("model.safetensors"), judge=readers.judge_checkpoint),
-    Reader(name="checkpoint, state", file=f"{CHECKPOINT}/state.json", good=good_checkpoint("state.json"), judge=readers.judge_checkpoint),
-    Reader(name="checkpoint, manifest", file=f"{CHECKPOINT}/manifest.json", good=good_checkpoint("manifest.json"), judge=readers.judge_checkpoint),
-    Reader(name="candidates, PDB", file="model_0.pdb", good=fixed(corpus.write_pdb(header=False)), judge=readers.judge_candidates),
-    Reader(name="candidates, mmCIF", file="model_0.cif", good=fixed(corpus.write_cif()), judge=readers.judge_candidates),
-    Reader(name="candidates, packed", file="model_0.pdb.gz", good=fixed(corpus.write_pdb(header=False)), judge=readers.judge_candidates, packed=True),
-    Reader(name="candidates, submission", file="other.csv", good=good_submission, judge=readers.judge_candidate_table),
-    Reader(name="candidates, confidence", file="confidence_a_model_0.json", good=fixed(CONFIDENCE), judge=readers.judge_confidence),
-)  # fmt: skip
+SEQUENCES, PDB, CIF = fixed(corpus.SEQUENCES), fixed(corpus.write_pdb()), fixed(corpus.write_cif())
+BARE_PDB = fixed(corpus.write_pdb(header=False))
+
+
+def list_readers() -> Iterator[Reader]:
+    """Every reader."""
+    yield Reader("CSV of sequences", "sequences.csv", SEQUENCES, readers.judge_sequences)
+    yield Reader("CSV of sequences, packed", "sequences.csv.gz", SEQUENCES, readers.judge_sequences, packed=True)
+    yield Reader("CSV of labels", "labels.csv", fixed(corpus.LABELS), readers.judge_labels)
+    yield Reader("submission", "submission.csv", good_submission, readers.judge_submission)
+    yield Reader("submission, `check`", "submission.csv", good_submission, readers.judge_check)
+    yield Reader("submission, `check --repair`", "submission.csv", good_submission, readers.judge_repair)
+    yield Reader("sample", "sample.csv", good_submission, readers.judge_sample)
+    yield Reader("YAML", "config.yaml", fixed(corpus.CONFIG), readers.judge_yaml)
+    yield Reader("mmCIF", "9xyz.cif", CIF, readers.judge_structure)
+    authors = fixed(corpus.write_cif(full=False))
+    yield Reader("mmCIF, author's columns", "mine.cif", authors, readers.judge_structure)
+    yield Reader("PDB", "9xyz.pdb", PDB, readers.judge_structure)
+    yield Reader("PDB, packed", "9xyz.ent.gz", PDB, readers.judge_structure, packed=True)
+    yield Reader("a3m and FASTA", "T1.MSA.fasta", fixed(corpus.write_alignment()), readers.judge_alignment)
+    yield Reader("record of predictions", "submission.predictions.json", good_records, readers.judge_records)
+    yield Reader("ledger", "ledger.jsonl", corpus.write_ledger, readers.judge_ledger)
+    yield Reader("metrics", "metrics.jsonl", good_metrics, readers.judge_metrics)
+    yield Reader("cache", "key.npz", good_cache, readers.judge_cache)
+    yield Reader("weights", "best.safetensors", good_weights, readers.judge_weights)
+    for name in ("model.safetensors", "state.json", "manifest.json"):
+        file = f"checkpoints/step_00000002/{name}"
+        yield Reader(f"checkpoint, {name}", file, good_checkpoint(name), readers.judge_checkpoint)
+    yield Reader("checkpoint, LATEST", "checkpoints/LATEST", good_pointer, readers.judge_pointer)
+    yield Reader("candidates, PDB", "model_0.pdb", BARE_PDB, readers.judge_candidates)
+    yield Reader("candidates, mmCIF", "model_0.cif", CIF, readers.judge_candidates)
+    yield Reader("candidates, packed", "model_0.pdb.gz", BARE_PDB, readers.judge_candidates, packed=True)
+    yield Reader("candidates, submission", "other.csv", good_submission, readers.judge_candidate_table)
+    yield Reader("candidates, confidence", "confidence_a_model_0.json", fixed(CONFIDENCE), readers.judge_confidence)
+
+
+READERS: Final = tuple(list_readers())
 
 
 def malform(folder: Path, count: int, chosen: tuple[Reader, ...] = READERS) -> Iterator[Tally]:
@@ -129,7 +138,9 @@ def malform_one(reader: Reader, folder: Path, count: int) -> Tally:
     good = reader.good(path.parent)
     path.write_bytes(good if not reader.packed else b"")
 
-    @settings(max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=count, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     @given(malformed(good, reader.packed))
     def try_one(data: bytes) -> None:
         path.write_bytes(data)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 # What people and programs really put where a number, a name or a date is expected.
 ODD: Final = (
-    "", " ", "nan", "NaN", "inf", "-inf", "1e999", "-1e18", "1,5", "1_000", "0x10", "１２", "٣", "²", "#DIV/0!", "NULL", "None",
-    "true", "-0", "+1", "1.", ".5", "1e-3", "9" * 400, "=1+1", '"', "''", '""', "\u2028", "\x0b", "\x0c", "\x85", "\x00",
+    "", " ", "nan", "NaN", "inf", "1e999", "-1e18", "1,5", "1_000", "0x10", "１２", "٣", "²", "#DIV/0!", "NULL", "None",
+    "true", "-0", "+1", "1.", ".5", "1e-3", "9" * 400, "=1+1", '"', "''", '""', "\u2028", "\x0b", "\x0c", "\x85",
     "\ufeff", "Å", "\ud7ff", "a b", "../../x", "/etc/passwd", "{}", "[]", "~", "2024-13-45", "2024-01-01T00:00:00Z",
-    "[" * 3000, "{\"a\":" * 3000, "A:1;B:1", "A1B1", "-", "*", ">", "#", "data_", "loop_", "ATOM", "END", "!!python/none",
+    "[" * 3000, "{\"a\":" * 3000, "A:1;B:1", "A1B1", "-", "*", ">", "#", "data_", "loop_", "ATOM", "END",
+    "!!python/none", "\x00",
 )  # fmt: skip
 SEPARATORS: Final = (b",", b" ", b":", b"\t", b";")
 
@@ -102,6 +103,8 @@ def malformed(draw: st.DrawFn, good: bytes, packed: bool = False) -> bytes:
         data = rng.choice(WAYS)(data, rng) if data else data
     if not packed:
         return data
-    return gzip.compress(data, mtime=0) if draw(st.booleans()) else rng.choice((cut, flip, drop_span))(
-        gzip.compress(good, mtime=0), rng
+    return (
+        gzip.compress(data, mtime=0)
+        if draw(st.booleans())
+        else rng.choice((cut, flip, drop_span))(gzip.compress(good, mtime=0), rng)
     )

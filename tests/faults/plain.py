@@ -21,7 +21,11 @@ def read_table(data: bytes) -> list[dict[str, str]]:
     """Rows of a CSV by the names of its header."""
     text = data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     try:
-        rows = [row for row in csv.reader(io.StringIO(text.lstrip("\n"), newline="\n"), strict=True) if any(x.strip() for x in row)]
+        rows = [
+            row
+            for row in csv.reader(io.StringIO(text.lstrip("\n"), newline="\n"), strict=True)
+            if any(x.strip() for x in row)
+        ]
     except csv.Error as error:
         raise ValueError(str(error)) from error
     if not rows:
@@ -90,8 +94,8 @@ def read_submission(data: bytes) -> list[tuple[str, str, str, list[float]]]:
 
 def read_alignment(data: bytes) -> list[str]:
     """Letters of each record of a FASTA or a3m file, insertions (lower case, dots) of all but the first left out."""
-    text = data.decode("utf-8-sig", errors="replace")
-    lines = [line.strip() for line in re.split(r"\n", text) if line.strip()]
+    text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines or not lines[0].startswith(">"):
         raise ValueError("no FASTA")
     records: list[str] = []
@@ -100,7 +104,14 @@ def read_alignment(data: bytes) -> list[str]:
             records.append("")
         else:
             records[-1] += "".join(line.split())
-    return [records[0].upper(), *(re.sub(r"[a-z.]", "", record) for record in records[1:])]
+    query = records[0].upper()
+    return [query, *(fit_record(record, len(query)) for record in records[1:])]
+
+
+def fit_record(record: str, length: int) -> str:
+    """Without insertions; a record that has the query's length only with them is no a3m: case means nothing there."""
+    row = re.sub(r"[a-z.]", "", record)
+    return record.upper() if len(row) != length == len(record) else row
 
 
 def read_json_lines(data: bytes) -> list[Any]:
@@ -142,7 +153,7 @@ def read_pdb_points(data: bytes) -> list[tuple[str, Point]]:
     text = data.decode("ascii", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     found = []
     for line in text.split("\n"):
-        if line[:6].upper() in ("ATOM  ", "HETATM") and line[12:16].strip() in ("C1'", "C1*"):
+        if line[:4].upper() in ("ATOM", "HETA") and line[12:16].strip() in ("C1'", "C1*"):
             point = tuple(read_number(line[first : first + 8]) for first in (30, 38, 46))
             found.append((line[17:20].strip(), (point[0], point[1], point[2])))
     return found
@@ -157,9 +168,9 @@ def read_cif_points(data: bytes) -> list[tuple[str, Point]]:
         word = line.strip()
         if word.startswith("_"):
             names = [*names, word.split()[0].lower()]
-        elif word == "loop_" or word.startswith(("data_", "#")):
+        elif word == "loop_" or word.startswith("data_"):
             names = []
-        elif any(name.startswith("_atom_site.") for name in names):
+        elif not word.startswith("#") and any(name.startswith("_atom_site.") for name in names):
             cells = [a or b or c for a, b, c in re.findall(r'"([^"]*)"|\'([^\']*)\'(?=\s|$)|(\S+)', word)]
             row = dict(zip([name.removeprefix("_atom_site.") for name in names], cells))
             if row.get("label_atom_id", row.get("auth_atom_id")) in ("C1'", "C1*") and len(cells) == len(names):

@@ -38,7 +38,7 @@ REFUSED = object()
 Good = Callable[[Path], bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Reader:
     """One reader.
 
@@ -66,7 +66,7 @@ def judge_file(reader: Reader, path: Path) -> tuple[str, bool]:
     except InputError as error:
         refused = True
         message = str(error)
-        if "\n" in message or not message.strip() or len(message) > 1000:
+        if "\n" in message or not message.strip() or len(message) > 1010:
             fault = f"refused in {message.count(chr(10)) + 1} lines, {len(message)} letters"
     except Exception as error:  # noqa: BLE001 - what a user would see as a traceback
         fault = f"traceback: {type(error).__name__}: {str(error)[:200]}"
@@ -109,13 +109,19 @@ def judge_labels(path: Path) -> str:
     fault = compare(sorted(found), lambda: sorted(wanted.update(plain.read_points(unpack(path))) or wanted))
     if fault:
         return fault
-    return "" if all(same_points(found[name], wanted[name]) for name in found) else f"points differ: {found} {wanted}"[:300]
+    return (
+        ""
+        if all(same_points(found[name], wanted[name]) for name in found)
+        else f"points differ: {found} {wanted}"[:300]
+    )
 
 
 def same_points(found: Any, wanted: Any) -> bool:
     """Whether nested lists of points or None are the same but for the last digit of a float."""
     if found is None or wanted is None or isinstance(found, float):
-        return found is wanted or (found is not None and wanted is not None and math.isclose(found, wanted, rel_tol=1e-12))
+        return found is wanted or (
+            found is not None and wanted is not None and math.isclose(found, wanted, rel_tol=1e-12)
+        )
     return len(found) == len(wanted) and all(same_points(a, b) for a, b in zip(found, wanted))
 
 
@@ -132,7 +138,12 @@ def judge_sample(path: Path) -> str:
     read = read_sample(path)
     found = list(zip(read.ids, read.resnames, read.resids))
     return compare(
-        found, lambda: [(r["ID"], r["resname"], int(r["resid"])) for r in plain.read_table(path.read_bytes()) if set(COLUMNS) <= set(r)]
+        found,
+        lambda: [
+            (r["ID"], r["resname"], int(r["resid"]))
+            for r in plain.read_table(path.read_bytes())
+            if set(COLUMNS) <= set(r)
+        ],
     )
 
 
@@ -166,28 +177,35 @@ def judge_alignment(path: Path) -> str:
     """Tokens of each row."""
     tokens = read_msa(path, corpus.TARGET).tokens
     letters = {"A": 0, "C": 1, "G": 2, "U": 3, "T": 3, "-": 5, ".": 5}
-    return compare(tokens.tolist(), lambda: [[letters.get(x, 4) for x in row] for row in plain.read_alignment(unpack(path))])
+    return compare(
+        tokens.tolist(), lambda: [[letters.get(x, 4) for x in row] for row in plain.read_alignment(unpack(path))]
+    )
 
 
 def judge_yaml(path: Path) -> str:
     """Every value is what its text says by YAML 1.2."""
     section = load_yaml(path)
-    found = {key: value for key, value in walk_values(section, "")}
+    found = dict(walk_values(section, ""))
     leaves = plain.read_yaml_leaves(path.read_bytes())
     if set(found) != set(leaves):
         return f"keys {sorted(set(found) ^ set(leaves))[:4]} are in one reading only"
     for key, value in found.items():
         text = leaves[key]
-        right = {
-            bool: lambda: text == str(value).lower(),
-            int: lambda: int(text) == value,
-            float: lambda: math.isnan(value) or float(text.replace(".inf", "inf")) == value,
-            type(None): lambda: text in ("", "~", "null"),
-            str: lambda: text == value,
-        }[type(value)]()
+        right = is_right(value, text)
         if not right:
             return f"{key}: {text!r} was read as {value!r}"
     return ""
+
+
+def is_right(value: Any, text: str) -> bool:
+    """Whether a value is what its text says."""
+    if isinstance(value, bool):
+        return text == str(value).lower()
+    if isinstance(value, int):
+        return int(text) == value
+    if isinstance(value, float):
+        return math.isnan(value) or float(text.replace(".inf", "inf")) == value
+    return text in ("", "~", "null") if value is None else text == value
 
 
 def walk_values(value: Any, key: str) -> list[tuple[str, Any]]:
@@ -206,11 +224,15 @@ def judge_structure(path: Path) -> str:
     listed = [*plain.read_cif_points(data), *plain.read_pdb_points(data)]
     for _, chain in file.chains:
         for points in chain.models:
-            known = [(x, tuple(p)) for x, p in zip(chain.sequence, points.tolist()) if math.isfinite(p[0])]
-            for letter, point in known:
-                if not any(near(point, other) and letter in (plain_letter(name), "N") or near(point, other) and len(name) > 1 for name, other in listed):
+            for letter, point in zip(chain.sequence, points.tolist()):
+                if math.isfinite(point[0]) and not any(is_at(letter, point, *one) for one in listed):
                     return f"{letter} at {point} does not stand in the file"
     return ""
+
+
+def is_at(letter: str, point: Sequence[float], name: str, other: Sequence[float]) -> bool:
+    """Whether a residue as read is one of the file: longer names are the kit's to know."""
+    return near(point, other) and (len(name) > 1 or letter in (plain_letter(name), "N"))
 
 
 def plain_letter(name: str) -> str:
@@ -224,21 +246,24 @@ def near(point: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def judge_candidates(path: Path) -> str:
-    """Every residue of another program's model is a C1' of the file; its figure of confidence never stops the reading."""
+    """Every residue of another program's model is a C1' of the file; its confidence never stops the reading."""
     try:
         text = read_packed(path)
         models = read_models(text)
     except ValueError as error:
         raise InputError(" ".join(str(error).split())[:500]) from error
     read = plain.read_cif_points if "_atom_site." in text else plain.read_pdb_points
-    listed = read(text.encode())
+    listed = read(text.encode("ascii", errors="replace"))
     for model in models:
         read_confidence(ModelFile(path=path, program="Boltz"), "Boltz", text, model)
         for trace in model.traces:
             for letter, point in zip(trace.letters, trace.points.tolist()):
-                if not any(math.isfinite(x) for x in point):
+                if not all(math.isfinite(x) for x in point):
                     continue
-                if not any(all(math.isclose(a, b) or not (math.isfinite(a) and math.isfinite(b)) for a, b in zip(point, other)) for _, other in listed):
+                if not any(
+                    all(math.isclose(a, b) or not (math.isfinite(a) and math.isfinite(b)) for a, b in zip(point, other))
+                    for _, other in listed
+                ):
                     return f"{letter} at {point} does not stand in the file"
     return ""
 
@@ -287,14 +312,18 @@ def judge_ledger(path: Path) -> str:
     lines = plain.read_json_lines(path.read_bytes())
     known = {line["session"] for line in lines if isinstance(line.get("session"), str)}
     odd = [s.session_id for s in sessions if s.session_id not in known or not 0 <= s.hours < math.inf]
-    return f"a session {odd[0]!r} that the file does not have" if odd else ("" if len(read_ledger(path)) <= len(lines) else "more records than lines")
+    return (
+        f"a session {odd[0]!r} that the file does not have"
+        if odd
+        else ("" if len(read_ledger(path)) <= len(lines) else "more records than lines")
+    )
 
 
 def judge_metrics(path: Path) -> str:
     """Lines of a run's metrics as its report reads them."""
     records = read_metrics(path)
     run = read_run(path.parent)
-    lines = [line for line in plain.read_json_lines(path.read_bytes())]
+    lines = plain.read_json_lines(path.read_bytes())
     if any(record not in lines for record in records if isinstance(record, dict)):
         return "a record that is no line of the file"
     return "" if len(run.train) + len(run.evaluations) <= len(lines) else "more records than lines"
@@ -315,7 +344,11 @@ def judge_weights(path: Path) -> str:
     network = load_network(path)
     state = network.state_dict()
     with safe_open(path, framework="pt") as file:
-        same = all(name in file.keys() and np.array_equal(file.get_tensor(name).numpy(), value.numpy(), equal_nan=True) for name, value in state.items())  # noqa: SIM118
+        names = set(file.keys())
+        same = all(
+            name in names and np.array_equal(file.get_tensor(name).numpy(), value.numpy(), equal_nan=True)
+            for name, value in state.items()
+        )
     finite = all(bool(np.isfinite(value.numpy()).all()) for value in state.values())
     return "" if same and finite else ("tensors differ" if not same else "weights that are not finite were taken")
 
@@ -328,3 +361,10 @@ def judge_checkpoint(path: Path) -> str:
     step = loaded.state.get("step")
     right = step in (1, 2) and loaded.tensors["model"]["w"].tolist() == [float(step)] * 3
     return "" if right else f"a checkpoint that nobody wrote: {loaded.state}"
+
+
+def judge_pointer(path: Path) -> str:
+    """LATEST is malformed: the newest complete checkpoint, or the one that it names."""
+    loaded = load_checkpoint(path.parent)
+    named = path.read_bytes().strip() == b"step_00000001"
+    return "" if loaded is not None and loaded.state["step"] == (1 if named else 2) else "another checkpoint"

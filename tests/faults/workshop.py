@@ -42,7 +42,7 @@ class Workshop:
     """A zygote and the runs it makes."""
 
     def __init__(self, process: "subprocess.Popen[str]", folder: Path) -> None:
-        self.process, self.folder = process, folder
+        self.process, self.counted = process, folder / "changes.txt"
 
     def warm_up(self, arguments: list[str]) -> None:
         """The first command, run once in the zygote itself."""
@@ -52,25 +52,24 @@ class Workshop:
 
     def count_changes(self) -> int:
         """How often the last run with `kill_before_change=-1` changed the file system."""
-        return int((self.folder / "output.txt.changes").read_text(encoding="utf-8"))
+        return int(self.counted.read_text(encoding="utf-8"))
 
     def run(self, arguments: list[str], **faults: Any) -> Ended:
         """One run of the command line.
 
         Args:
             arguments: of the command.
-            faults: `signals` (poll -> name), `kill_before_change` and `below` (a kill before the change of that number
-                to a folder), `largest_file` in bytes (a write beyond fails, with `kill_in_write` it kills), `watch` and
-                `sample` (a submission looked at all the time), `write_always`, `folder` (to run in).
+            faults: `signals` (poll -> name), `signal_when` (a file is there, name), `kill_before_change` and `below`
+                (a kill before the change of that number to a folder), `largest_file` in bytes (writing beyond fails,
+                with `kill_in_write` it kills), `watch` and `sample` (a submission looked at all the time),
+                `write_always`, `folder` (to run in).
         """
         assert self.process.stdin is not None and self.process.stdout is not None
-        log = self.folder / "output.txt"
-        job = {"arguments": arguments, "log": str(log), **faults}
+        job = {"arguments": arguments, "counted": str(self.counted), **faults}
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
-        output = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-        return Ended(**{**answer, "defects": tuple(answer["defects"])}, output=output)
+        return Ended(**{**answer, "defects": tuple(answer["defects"])})
 
 
 @contextmanager

@@ -4,6 +4,8 @@ Loading torch takes seconds, a fork takes milliseconds, so hundreds of runs can 
 line comes in (a `Job`), one goes out (what became of it). Run as `python -m tests.faults.zygote`, in one thread.
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ from typing import Any
 from rnafold.submission import check_submission, list_defects
 
 POLL_SECONDS = 0.004
+PIPE_BYTES = 1 << 20
 # Events of the file system after which nothing is as before: a kill stands before each of them.
 CHANGES = frozenset(
     {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "os.truncate", "os.link", "os.symlink"}
@@ -44,23 +47,48 @@ def warm_up(job: dict[str, Any]) -> None:
 def run_job(job: dict[str, Any]) -> dict[str, Any]:
     """Forks a child for the job and waits for it, sending signals at the polls asked for."""
     sys.stdout.flush()
+    reading, writing = os.pipe()  # no file: limits on the size of files must not cut what is said about them
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     child = os.fork()
     if child == 0:
-        become(job)
+        become(job, writing)
+    os.close(writing)
     watched = Watch(job)
     polls, status = 0, 0
     signals = {int(at): name for at, name in job.get("signals", {}).items()}
+    heard = Ear(reading)
+    asked = list(job.get("signal_when", []))
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             break
         watched.look()
+        heard.listen()
+        if asked and Path(asked[0][0]).exists():
+            os.kill(child, signal.Signals[asked.pop(0)[1]])
         if polls in signals:
             os.kill(child, signal.Signals[signals[polls]])
         polls += 1
         time.sleep(POLL_SECONDS)
     watched.look()
-    return {"code": os.waitstatus_to_exitcode(status), "polls": polls, **watched.found()}
+    heard.listen()
+    os.close(reading)
+    code = os.waitstatus_to_exitcode(status)
+    return {"code": code, "polls": polls, "output": heard.text.decode("utf-8", errors="replace"), **watched.found()}
+
+
+class Ear:
+    """What a child says."""
+
+    def __init__(self, reading: int) -> None:
+        self.reading, self.text = reading, b""
+        os.set_blocking(reading, False)
+
+    def listen(self) -> None:
+        """Takes in what was said."""
+        with contextlib.suppress(BlockingIOError):
+            while said := os.read(self.reading, PIPE_BYTES):
+                self.text += said
 
 
 class Watch:
@@ -86,13 +114,12 @@ class Watch:
         return {"versions": len(self.seen), "defects": self.defects}
 
 
-def become(job: dict[str, Any]) -> None:
-    """Makes this process the job's child: its output goes to a file, its faults are set, the command runs, it ends."""
+def become(job: dict[str, Any], output: int) -> None:
+    """Makes this process the job's child: its output goes to a pipe, its faults are set, the command runs, it ends."""
     code = 70
     try:
-        log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         for stream in (1, 2):
-            os.dup2(log, stream)
+            os.dup2(output, stream)
         logging.getLogger().handlers.clear()
         if "folder" in job:
             os.chdir(job["folder"])
@@ -119,7 +146,7 @@ def set_faults(job: dict[str, Any]) -> None:
     if job.get("write_always"):
         deadline.WRITE_EVERY_SECONDS = 0.0
     if "kill_before_change" in job:
-        kill_before_change(job["kill_before_change"], job["below"], f"{job['log']}.changes")
+        kill_before_change(job["kill_before_change"], job["below"], job["counted"])
     if "largest_file" in job:
         # the kernel's own doing: the write that would pass the size is cut there
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL if job.get("kill_in_write") else signal.SIG_IGN)
@@ -150,7 +177,9 @@ def kill_before_change(number: int, below: str, counted: str) -> None:
 def writes(arguments: tuple[Any, ...]) -> bool:
     """Whether an `open` is for writing."""
     mode, flags = arguments[1], arguments[2]
-    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or (isinstance(mode, str) and bool(set(mode) & set("wax+")))
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) or (
+        isinstance(mode, str) and bool(set(mode) & set("wax+"))
+    )
 
 
 if __name__ == "__main__":

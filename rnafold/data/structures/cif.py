@@ -130,6 +130,8 @@ def _list_rows(block: gemmi.cif.Block, category: str, *names: str) -> list[list[
     if not all(len(column) for column in columns):
         return []
     texts = [[gemmi.cif.as_string(raw) if raw[:1] in _QUOTED else raw for raw in column] for column in columns]
+    if len({len(column) for column in texts}) > 1:
+        raise InputError(f"_{category}: columns of different lengths")
     return [list(row) for row in zip(*texts, strict=True)]
 
 
@@ -213,6 +215,17 @@ class _AtomRows:
         self.atoms = list(self._columns["label_atom_id"])
         if not self.atoms or self.atoms[0] in _BLANK:
             self.atoms = list(self._columns["auth_atom_id"])
+        self._require_table()
+
+    def _require_table(self) -> None:
+        """Refuses columns of different lengths (one of them stands in another loop), or none for an axis."""
+        lacking = [f"Cartn_{axis}" for axis in "xyz" if not len(self._columns[f"Cartn_{axis}"])]
+        if lacking:
+            raise InputError(f"_atom_site: column {lacking[0]} missing")
+        odd = [name for name, column in self._columns.items() if len(column) not in (0, len(self.atoms))]
+        if odd:
+            found = len(self._columns[odd[0]])
+            raise InputError(f"_atom_site: column {odd[0]} has {found} rows, expected {len(self.atoms)}")
 
     def text(self, index: int, *names: str) -> str:
         """The first of the columns that is there and not blank in a row, "" where none is."""

@@ -1,6 +1,7 @@
 """PDB files through gemmi: whatever stands in the columns, refused where coordinates are cut off or no numbers."""
 
 import datetime
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -10,12 +11,17 @@ import gemmi
 from rnafold.data.structures.chains import RnaChain, build_chains
 from rnafold.data.structures.dates import parse_date
 from rnafold.data.structures.sites import KEPT_ATOMS, AtomRecord, ChainSites
+from rnafold.data.tables import parse_number
 from rnafold.errors import InputError
 
 UNNAMED: Final = "A"
 _COORDINATES: Final = r"(?:(?=[-+ .]{0,7}[0-9])[-+ 0-9.]{8}){3}"
-_BAD_ATOM: Final = re.compile(rf"^(?:ATOM  |HETATM)(?!.{{24}}{_COORDINATES}).*", re.MULTILINE | re.IGNORECASE)
-_SHORT_ATOM: Final = re.compile(r"^(?:ATOM  |HETATM).{48,60}$", re.MULTILINE | re.IGNORECASE)
+_BAD_ATOM: Final = re.compile(rf"^(?:ATOM|HETA)..(?!.{{24}}{_COORDINATES}).*", re.MULTILINE | re.IGNORECASE)
+# Where a cell was lost or put in, the columns of the point hold parts of two numbers.
+_POINT: Final = re.compile(
+    r"^(?:ATOM|HETA)...{6}(?: C1['*]|C1['*] ).{14}(.{8})(.{8})(.{8})", re.MULTILINE | re.IGNORECASE
+)
+_SHORT_ATOM: Final = re.compile(r"^(?:ATOM|HETA)...{48,60}$", re.MULTILINE | re.IGNORECASE)
 _CODE: Final = re.compile(r"[0-9][A-Za-z0-9]{3}")
 
 
@@ -42,6 +48,7 @@ def read_pdb(text: str) -> tuple[list[RnaChain], datetime.date | None, str]:
     if bad := _BAD_ATOM.search(text):
         line = text.count("\n", 0, bad.start()) + 1
         raise InputError(f"line {line}: {bad.group()[30:54].strip()!r}, expected three coordinates in columns 31-54")
+    _check_points(text)
     try:
         structure = gemmi.read_pdb_string(_close_models(_SHORT_ATOM.sub(_pad_line, text)), split_chain_on_ter=True)
     except (RuntimeError, ValueError) as error:
@@ -55,6 +62,19 @@ def read_pdb(text: str) -> tuple[list[RnaChain], datetime.date | None, str]:
         stated = header.stated.get(name, [])
         chains += build_chains(name, sites.sites, stated, header.parents, named=bool(chain_id))
     return chains, min(header.dates, default=None), header.code
+
+
+def _check_points(text: str) -> None:
+    """Refuses C1' whose columns hold something else than a number each.
+
+    Raises:
+        InputError: naming the line.
+    """
+    for found in _POINT.finditer(text):
+        if any(math.isnan(parse_number(cell)) for cell in found.groups()):
+            line = text.count("\n", 0, found.start()) + 1
+            cells = "".join(found.groups()).strip()
+            raise InputError(f"line {line}: {cells!r}, expected three coordinates in columns 31-54")
 
 
 def _pad_line(match: re.Match[str]) -> str:
@@ -93,7 +113,7 @@ def _read_header(text: str) -> _Header:
 
 def _find_atoms(text: str) -> int:
     """Where the first atom's line begins."""
-    found = re.search(r"^(?:ATOM  |HETATM)", text, re.MULTILINE)
+    found = re.search(r"^(?:ATOM|HETA)..", text, re.MULTILINE)
     return found.start() if found else len(text)
 
 

@@ -10,12 +10,15 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from rnafold.files.bounded import parse_json
 
 UTC = datetime.UTC
 LEDGER_FILE = "ledger.jsonl"
+_FIGURES: Final = ("planned_hours", "predicted_hours", "predicted_peak_gib", "peak_gib")
 # A session that has not said anything for so long is taken to be dead.
 STALE_HOURS = 1.5
 
@@ -61,18 +64,31 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:
-    """All complete records; lines that are no JSON object are left out."""
+    """All complete records; lines that are none, or name no session, time or hours, are left out."""
     if not path.is_file():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line.decode("utf-8"))
+        except ValueError:
             continue
-        if isinstance(record, dict) and {"session", "event", "time", "hours"} <= record.keys():
+        if isinstance(record, dict) and _is_sound(record):
             records.append(record)
     return records
+
+
+def _is_sound(record: Mapping[str, Any]) -> bool:
+    """Whether a line says which session it is of, what happened, when (with a zone) and after how many hours."""
+    if not {"session", "event", "time", "hours"} <= record.keys() or not isinstance(record["session"], str):
+        return False
+    figures = [record[name] for name in ("hours", *_FIGURES) if record.get(name) is not None]
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e6 for value in figures):
+        return False
+    try:
+        return datetime.datetime.fromisoformat(record["time"]).utcoffset() is not None
+    except (ValueError, TypeError):
+        return False
 
 
 def read_sessions(path: Path) -> list[Session]:
@@ -134,8 +150,8 @@ class LedgerSession:
 
     @property
     def hours(self) -> float:
-        """Wall hours since the start."""
-        return (self.clock() - self.started).total_seconds() / 3600.0
+        """Wall hours since the start; none while a clock that was set back says that it lies ahead."""
+        return max((self.clock() - self.started).total_seconds(), 0.0) / 3600.0
 
     def progress(self) -> None:
         """Notes the hours so far: what a kill after this loses is not in the ledger."""

@@ -23,6 +23,7 @@ from rnafold.features.pairing_cache import TILE
 from rnafold.features.passes import cut_passes, pass_rule
 from rnafold.features.secondary import MAX_UNWINDOWED, WINDOW
 from rnafold.files.atomic import write_text
+from rnafold.files.bounded import parse_json
 from rnafold.structure import Target
 
 # Epochs that are dealt in full to count micro batches; further ones are like them.
@@ -107,7 +108,7 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
     stored = cache / f"load-{key}.json"
     if stored.is_file():
         try:
-            plain = json.loads(stored.read_text(encoding="utf-8"))
+            plain = parse_json(stored.read_text(encoding="utf-8"))
             return TrainingLoad(
                 lengths=tuple(plain["lengths"]),
                 groups=tuple(plain["groups"]),

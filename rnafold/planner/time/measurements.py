@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnafold.config.building import build
 from rnafold.config.settings import Config
 from rnafold.config.strict_yaml import to_mapping
+from rnafold.files.bounded import parse_json
 
 MEASUREMENTS_FILE = "measurements.jsonl"
 # Fewer micro batches than this at a length say little: their ratio counts only beside others.
@@ -83,10 +85,10 @@ def read_measurements(folder: Path) -> list[Measurement]:
     if not path.is_file():
         return []
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
-            found.append(Measurement(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError):
+            found.append(build(Measurement, parse_json(line.decode("utf-8"))))
+        except (ValueError, AttributeError, TypeError):
             continue
     return found
 
