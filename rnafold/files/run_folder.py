@@ -125,6 +125,10 @@ class CheckpointFolder:
         """
         return read_object(self.at(step) / _STATE)
 
+    def list_files(self, step: int) -> list[str]:
+        """The names of a complete checkpoint's files, without the manifest that names them."""
+        return list(read_object(self.at(step) / _MANIFEST))
+
     def write_state(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Writes the numbers of a checkpoint that is being made in `folder`, then its manifest: the last file of it."""
         write_text(folder / _STATE, json.dumps(state, indent=1))

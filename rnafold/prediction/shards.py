@@ -8,6 +8,7 @@ nothing with it: its targets are halved and tried again, down to the one that ca
 import csv
 import io
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -75,13 +76,14 @@ class Job:
 
 @dataclass(slots=True)
 class Running:
-    """A process at work."""
+    """A process at work; `merged` tells which file of its part was merged last, `merged_at` when by the clock."""
 
     job: Job
     worker: Worker
     process: "subprocess.Popen[bytes]"
     out: Path
-    merged: float = 0.0
+    merged: tuple[int, int] | None = None
+    merged_at: float = -math.inf
 
 
 @dataclass(slots=True)
@@ -184,6 +186,12 @@ def split_rows(path: Path, targets: Sequence[Target], out: Path, of_row: Callabl
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(row for row in rows if of_row(row[0]) in wanted)
+
+
+def _identify(path: Path) -> tuple[int, int] | None:
+    """Inode and time of change of a file, None where there is none."""
+    status = path.stat() if path.is_file() else None
+    return None if status is None else (status.st_ino, status.st_mtime_ns)
 
 
 class ShardedPrediction:
@@ -297,9 +305,10 @@ class ShardedPrediction:
             log.warning("a process overran its deadline and is stopped; what it wrote is kept")
             stop_process(item.process)
             over = True
-        changed = item.out.is_file() and item.out.stat().st_mtime > item.merged
-        if changed and (over or time.time() - item.merged > MERGE_EVERY_SECONDS):
-            item.merged = item.out.stat().st_mtime
+        part = _identify(item.out)
+        # another file, not a later one: the clock of the files may be set back
+        if part not in (None, item.merged) and (over or self.clock() - item.merged_at > MERGE_EVERY_SECONDS):
+            item.merged, item.merged_at = part, self.clock()
             if self.merger.take(item.out, item.job.targets):
                 self.merger.write()
         return over

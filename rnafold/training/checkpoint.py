@@ -5,6 +5,8 @@ anywhere. A folder whose manifest does not match is skipped and the one before i
 """
 
 import logging
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +36,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Safetensors file, atomically; tensors are copied to the CPU."""
     copies = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     with replace_file(path) as temporary:
-        save_file(copies, temporary, metadata=dict(metadata or {}))
+        try:
+            save_file(copies, temporary, metadata=dict(metadata or {}))
+        except SafetensorError as error:
+            raise _as_os_error(error) from error
+
+
+def _as_os_error(error: SafetensorError) -> Exception:
+    """What the system said (a full disk), where that is what safetensors tells; the error itself otherwise."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else error
 
 
 def save_checkpoint(folder: Path, step: int, checkpoint: Checkpoint, keep: int) -> Path:
@@ -61,7 +72,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         problem = find_damage(checkpoints.at(step))
         if problem is None:
             try:
-                tensors = {path.stem: load_file(path) for path in sorted(checkpoints.at(step).glob("*.safetensors"))}
+                names = [name for name in checkpoints.list_files(step) if name.endswith(".safetensors")]
+                tensors = {Path(name).stem: load_file(checkpoints.at(step) / name) for name in sorted(names)}
                 return Checkpoint(tensors=tensors, state=dict(checkpoints.state(step)))
             except (SafetensorError, InputError, OSError, ValueError) as error:
                 problem = " ".join(str(error).split())

@@ -54,7 +54,7 @@ def test_a_signal_stops_a_training_with_a_checkpoint_and_a_second_one_at_once(
     bench: Bench, place: Path, name: str
 ) -> None:
     """With so many epochs that it would not end by itself; the signals come after the first checkpoint."""
-    epochs = ("train.epochs=100000", "train.evaluate_every_epochs=100000", "train.log_every_steps=100000")
+    epochs = ("train.epochs=500", "train.evaluate_every_epochs=500", "train.log_every_steps=500")
     checkpoints = RunFolder(place / "run").checkpoints
     first = str(checkpoints.path / "LATEST")
     asked = bench.workshop.run(bench.train(place, *epochs), signal_when=[(first, name)])
@@ -75,10 +75,12 @@ def test_a_training_stopped_before_its_first_step_goes_on(bench: Bench, place: P
 
 
 def test_a_full_file_system_is_one_line(bench: Bench, tmp_path: Path) -> None:
-    """A file system of its own, where one can be mounted: of 1 MB, less than a run leaves."""
+    """A file system of its own, where one can be mounted: of 400 kB, less than a run leaves."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk], capture_output=True, check=False
+    )
     if mounted.returncode != 0:
         pytest.skip("no file system can be mounted here")
     try:
