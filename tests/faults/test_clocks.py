@@ -30,10 +30,13 @@ def test_a_session_from_the_future_is_not_taken_for_running(tmp_path: Path) -> N
 
 
 def test_no_duration_is_measured_by_a_clock_that_can_be_set() -> None:
-    """`time.time` tells the date; what takes how long is asked of `time.monotonic` and its like."""
+    """`time.time` tells the date; what takes how long is asked of `time.monotonic` and its like.
+
+    The processes of a team share no such clock: they look at how old each other's claims are.
+    """
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "time" and isinstance(node.value, ast.Name):
                 found += [f"{path.relative_to(PACKAGE)}:{node.lineno}"] if node.value.id == "time" else []
-    assert not found
+    assert {place.partition(":")[0] for place in found} <= {"prediction/team.py"}
