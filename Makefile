@@ -8,13 +8,14 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 ROOMS ?= $(shell { git diff --name-only HEAD~1; git ls-files --others --exclude-standard; } 2>/dev/null \
 	| sed -nE 's,^(rnafold|tests)/([a-z]+)/.*,\2,p' | sort -u)
 
-.PHONY: demo test quick lint setup pictures weights clean
+.PHONY: demo test faults quick lint setup pictures weights clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   train, predict, check, score and report on the embedded data (demo/)"
 	@echo "make quick  ruff, mypy --strict, the map and the fast tests of the rooms that changed (or ROOMS=\"scoring data\")"
 	@echo "make test   ruff, mypy --strict and the test suite"
+	@echo "make faults the reliability suite in full: kills, damage, malformed files (half an hour; docs/reliability.md)"
 	@echo "make weights DATA=DIR   train the weights that ship, measure them, write their model card"
 	@echo "make pictures   docs/pictures, from the demo and headless Chromium"
 	@echo "make setup  only the environment (.venv)"
@@ -47,6 +48,9 @@ lint: $(STAMP)
 quick: lint
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" \
 		tests/test_architecture.py $(wildcard $(ROOMS:%=tests/%))
+
+faults: $(STAMP)
+	@$(ONE_THREAD) $(BIN)/python -m tests.faults
 
 test: lint
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -38,6 +38,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 MIN_RESOLVED: Final = 3
+# Labels say -1e18 where a coordinate is missing; structure_from_points masks what lies below this.
+_LEAST_COORDINATE: Final = -1e6
 _MISSING: Final = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "None"]
 # Letters that no nucleotide code has; a sequence full of them is a protein's.
 _PROTEIN_ONLY: Final = frozenset("EFJLOPQZ")
@@ -164,13 +166,14 @@ def read_labelled_rows(
     known = None if targets is None else {target.target_id: target for target in targets}
     seen: set[str] = set()
     open_parts: list[pd.DataFrame] = []
+    partial: list[str] = []
     open_id, open_row = "", 1
     for block in iter_blocks(path, len(header), block_bytes):
         frame = _parse_block(path, block, header, columns)
         for start, stop, target_id in _runs(path, frame, block.first_row):
             if target_id != open_id:
                 if open_parts:
-                    yield _finish(path, open_id, open_row, open_parts, columns, known)
+                    yield _finish(path, open_id, open_row, open_parts, columns, known, partial)
                 if target_id in seen:
                     row = block.first_row + start
                     raise InputError(
@@ -181,7 +184,10 @@ def read_labelled_rows(
             open_parts.append(frame.iloc[start:stop])
     if not open_parts:
         raise InputError(f"{path}: a header but no rows")
-    yield _finish(path, open_id, open_row, open_parts, columns, known)
+    yield _finish(path, open_id, open_row, open_parts, columns, known, partial)
+    if partial:
+        told = list_names(partial)
+        logger.warning("%s: residues with a part of their coordinates are read as unresolved: %s", path, told)
 
 
 def _coordinate_columns(path: str | Path, header: Sequence[str]) -> list[str]:
@@ -252,8 +258,9 @@ def _finish(
     parts: Sequence[pd.DataFrame],
     columns: Sequence[str],
     known: Mapping[str, Target] | None,
+    partial: list[str],
 ) -> LabelledRows:
-    """One target's rows, checked."""
+    """One target's rows, checked; residues of which not all coordinates are there are told in `partial`."""
     frame = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
     resids = frame["resid"].to_numpy(dtype=np.float64)
     gap = np.flatnonzero(resids != np.arange(1, len(resids) + 1))
@@ -268,6 +275,12 @@ def _finish(
     if known is not None:
         _check_against(path, target_id, first_row, resnames, known)
     points = frame[list(columns)].to_numpy(dtype=np.float64).reshape(len(frame), -1, 3)
+    with np.errstate(invalid="ignore"):
+        real = np.isfinite(points) & (points > _LEAST_COORDINATE)
+    broken = np.flatnonzero((real.any(2) & ~real.all(2)).any(1))
+    if broken.size:
+        more = f" and {broken.size - 1} more" if broken.size > 1 else ""
+        partial.append(f"{target_id} (row {first_row + broken[0]}{more})")
     references = [structure_from_points(points[:, index]) for index in range(points.shape[1])]
     return LabelledRows(
         target_id=target_id,

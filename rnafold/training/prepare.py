@@ -6,7 +6,9 @@ from pathlib import Path
 
 from rnafold.config.settings import Config
 from rnafold.data.selection import Entries, choose_entries
+from rnafold.data.tables import list_names
 from rnafold.features.build import StartPoint
+from rnafold.features.secondary import MAX_UNWINDOWED
 from rnafold.features.source import FeatureSource, prediction_example
 from rnafold.planner.time.load import TrainingLoad, load_of_targets
 from rnafold.structure import Entry
@@ -52,6 +54,9 @@ def prepare_entries(config: Config, entries: Entries) -> PreparedRun:
     """The same from chosen entries."""
     features = FeatureSource(config.data, entries.msa_folders)
     features.prepare([e.target for e in entries.validation])
+    long = [f"{e.target.target_id} ({e.target.length:,})" for e in entries.train if e.target.length > MAX_UNWINDOWED]
+    if long:
+        log.info("chains of more than %d residues are learned window by window: %s", MAX_UNWINDOWED, list_names(long))
     if config.data.start == "ideal":
         return _start_at_assemblies(config, entries, features)
     return _start_at_candidates(config, entries, features)
