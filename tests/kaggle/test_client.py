@@ -107,11 +107,15 @@ def test_without_yes_nothing_is_sent_and_everything_is_said(
     assert f"quota: up to {11 if kind == 'train' else 1} h of GPU time" in printed
 
 
+@pytest.mark.parametrize("prepared", [False, True], ids=["no preparation", "preparation"])
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_the_official_client_accepts_bundle_and_kernel_up_to_the_sending(
-    kind: str, kaggle: FakeKaggle, bundle: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, prepared: bool, kaggle: FakeKaggle, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kaggle.answers["GetDatasetStatus"] = _absent_until_created(kaggle)
+    kaggle.answers["GetKernelSessionStatus"] = lambda body: (
+        404 if not prepared and "prepare" in json.dumps(body) else {"status": "COMPLETE"}
+    )
     assert push(kind, bundle, "--yes") == 0
     printed = capsys.readouterr().out
     created = kaggle.body("CreateDataset")
@@ -126,7 +130,8 @@ def test_the_official_client_accepts_bundle_and_kernel_up_to_the_sending(
     assert saved["isPrivate"] is True
     assert saved["machineShape"] == "NvidiaTeslaT4"
     assert saved["datasetDataSources"] == ["someone/rnafold-bundle"]
-    assert saved.get("kernelDataSources", []) == (["someone/rnafold-train"] if kind == "train" else [])
+    attached = ["someone/rnafold-train"] * (kind == "train") + ["someone/rnafold-prepare"] * prepared
+    assert saved.get("kernelDataSources", []) == attached
     # the notebook's own hours and a quarter more: (11 + 0.25) * 3600 = 40500, (1 + 0.25) * 3600 = 4500
     assert saved["sessionTimeoutSeconds"] == (40500 if kind == "train" else 4500)
     assert len(json.loads(saved["text"])["cells"]) == 5

@@ -281,7 +281,8 @@ def test_the_bundle_installs_on_python_312_without_index_and_compiles(kaggle: Ka
         ["-m", "rnafold", "kaggle", "push", "--help"],
         ["-c", "import safetensors, rnafold; print(rnafold.__file__)"],
     )
+    clean = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     for command in commands:
-        done = subprocess.run([str(own), *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        done = subprocess.run([own, *command], cwd=tmp_path, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(str(site))

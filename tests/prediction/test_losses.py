@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from rnafold.prediction.solver import CandidateSolver
 from rnafold.structure import Candidate, Entry, Target
 from rnafold.submission import read_submission
 from rnafold.templates.library import Gate, TemplateLibrary
-from rnafold.templates.sources import Sources
+from rnafold.templates.sources import ModellingTask, Ranked, Sources
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,14 @@ def test_templates_that_fail_leave_assemblies(
 
     solver = make_solver(entries, tmp_path)
     real = vars(single)["rank_hits"]
-    monkeypatch.setattr(single, "rank_hits", lambda task: boom() if task.sources.library.num_chains else real(task))
+
+    def fail_with_a_library(task: ModellingTask, seconds: float = math.inf) -> list[Ranked]:
+        if task.sources.library.num_chains:
+            boom()
+        found: list[Ranked] = real(task, seconds)
+        return found
+
+    monkeypatch.setattr(single, "rank_hits", fail_with_a_library)
     assert origins(solver(entries[-1].target, 60.0)) <= {"assembly", "network"}
     assert list(solver.losses.causes) == ["templates"]
 
