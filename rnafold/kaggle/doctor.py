@@ -55,6 +55,7 @@ def examine(cache: Path, data: Path | None = None) -> list[Line]:
         _look_at_programs,
         lambda: _look_at_folders(cache, data),
         _look_at_commands,
+        lambda: _compute(cache),
     ]
     return [line for ask in questions for line in _ask(ask)]
 
@@ -164,6 +165,18 @@ def _look_at_commands() -> Iterator[Line]:
         lacking = sorted({m for m, extra in EXTRAS.items() if extra in extras and importlib.util.find_spec(m) is None})
         text = f"do not work here without {', '.join(lacking)}" if lacking else "work here"
         yield Line(about=commands, level="missing" if lacking else "ok", text=text)
+
+
+def _compute(cache: Path) -> Iterator[Line]:
+    """A few training steps in each precision, and the attention kernels, where training is installed."""
+    if any(importlib.util.find_spec(module) is None for module, extra in EXTRAS.items() if extra == "train"):
+        return
+    from rnafold.machine import resolve_gpu
+    from rnafold.training.selftest import run_selftest
+
+    levels: dict[str, Level] = {"failed": "fault", "skipped": "missing"}
+    for check in run_selftest(resolve_gpu("auto")[0], cache, short=True):
+        yield Line(about=check.name, level=levels.get(check.status, "ok"), text=check.detail)
 
 
 def _first_line(error: BaseException) -> str:

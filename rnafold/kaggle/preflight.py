@@ -291,4 +291,18 @@ def run_preflight(
         raise InputError(f"{working}: no such folder to write to")
     check = check_training_inputs if kind == "train" else check_test_inputs
     findings = check_machine(probe_machine(working), gpu, config, least_disk_gib)
+    computes = torch.cuda.is_available() and config.hardware.device_type == "cuda"
+    if computes and all(finding.level != "fault" for finding in findings):
+        findings += check_arithmetic(gpu, working)
     return Report(findings=[*findings, *check_packages(), check(root, competition)])
+
+
+def check_arithmetic(gpu: str, cache: Path) -> list[PreflightFinding]:
+    """The short selftest of a card: each precision against fp32, each attention kernel against plain arithmetic."""
+    from rnafold.training.selftest import run_selftest
+
+    levels: Final[dict[str, Literal["ok", "warning", "fault"]]] = {"failed": "fault", "skipped": "warning"}
+    return [
+        PreflightFinding(level=levels.get(check.status, "ok"), about=check.name, text=f"{check.name}: {check.detail}")
+        for check in run_selftest(gpu, cache, short=True)
+    ]

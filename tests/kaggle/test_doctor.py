@@ -27,6 +27,7 @@ def test_the_page_says_what_is_here_and_what_works(tmp_path: Path, capsys: pytes
     assert "train_sequences.csv" in found["data"]["text"] and found["alignments"]["level"] == "missing"
     assert found["cache"]["level"] == "ok" and not (tmp_path / "none").exists()
     assert found["report, demo"]["text"] == "work here"
+    assert found["precision fp32"]["level"] == found["attention math"]["level"] == "ok"
     assert main(arguments) == 0
     assert capsys.readouterr().out.startswith("ok  rnafold")
 

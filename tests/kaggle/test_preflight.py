@@ -10,7 +10,8 @@ from rnafold.config.hardware import load_gpu
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import InputError
 from rnafold.kaggle import preflight
-from rnafold.kaggle.preflight import Card, Machine, PreflightFinding, Report
+from rnafold.kaggle.preflight import Card, Machine, PreflightFinding, Report, check_arithmetic
+from rnafold.training.selftest import Check
 
 T4 = Card(name="Tesla T4", capability=(7, 5), total_gib=14.56, free_gib=14.4)
 ARCHS = ("sm_70", "sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
@@ -153,3 +154,18 @@ def test_the_command_prints_every_finding_and_exits_2_on_a_fault(
     write_demo_data(tmp_path, num_train=1, num_test=1)
     assert main([*arguments, "--least-disk-gib", "0"]) == 0
     assert main([*arguments, "--least-disk-gib", "1e9"]) == 2
+
+
+def test_what_the_selftest_finds_wrong_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    checks = [
+        Check(name="precision fp16", status="failed", detail="loss 9.1, 40% from fp32"),
+        Check(name="attention flash", status="skipped", detail="not on this card"),
+        Check(name="device", status="ok", detail="T4"),
+    ]
+    monkeypatch.setattr("rnafold.training.selftest.run_selftest", lambda gpu, cache, *, short: iter(checks * short))
+    found = check_arithmetic("t4", tmp_path)
+    assert [(finding.level, finding.about) for finding in found] == [
+        ("fault", "precision fp16"),
+        ("warning", "attention flash"),
+        ("ok", "device"),
+    ]
