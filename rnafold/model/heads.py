@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnafold import rna
+from rnafold.model.chunks import count_rows
 
 # Centres of the distogram's bins in Å; the last bin holds everything beyond.
 DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
@@ -15,6 +16,8 @@ NEAR = 20.0
 MEASURES = 4
 # Pairs that structures are compared with the heads on at once: each has DISTOGRAM_BINS values.
 CHUNK_PAIRS = 4096
+# On a card in so many parts of all rows.
+CARD_PARTS = 8
 
 
 def tm_scale(resolved: Tensor) -> Tensor:
@@ -110,8 +113,8 @@ def measure_agreement(
     centres = distogram_centres(symmetric.device)
     scale = tm_scale(mask.sum(1)).clamp_min(1.0)[:, None, None]
     rows: list[list[Tensor]] = [[] for _ in structures]
-    batch, length = mask.shape
-    size = max(1, CHUNK_PAIRS // (batch * length))
+    length = mask.shape[1]
+    size = count_rows(mask, CHUNK_PAIRS, CARD_PARTS)
     for first in range(0, length, size):
         part = slice(first, first + size)
         bins, pair_logits = heads(symmetric[:, part]) if logits is None else (x[:, part] for x in logits)

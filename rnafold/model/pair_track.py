@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rnafold.model import layers
+from rnafold.model.chunks import count_rows
 
 NUM_RELATIVE = 2 * 16 + 3
 # Columns of the input: pairing, its logarithm, covariation and sampled pairs; how far the start is from the templates
@@ -23,19 +24,20 @@ KNOWN, OFF, SURE = slice(0, 4), slice(4, 6), slice(6, 8)
 GEOMETRY = slice(8, 8 + layers.RBF_CENTRES + 3)
 SHOWN = slice(GEOMETRY.stop, GEOMETRY.stop + 2 * layers.RBF_CENTRES)
 PAIR_INPUTS = SHOWN.stop
-# Pairs that are worked on at once where no gradient is kept: what an update makes of them stays in cache.
+# Pairs that are worked on at once where no gradient is kept (model.chunks).
 CHUNK_PAIRS = 8192
 
 
-def row_chunks(batch: int, length: int) -> list[slice]:
-    """Slices of rows of about CHUNK_PAIRS pairs each; all rows at once where a gradient is kept."""
-    size = length if torch.is_grad_enabled() else max(1, CHUNK_PAIRS // (batch * length))
+def row_chunks(like: Tensor) -> list[slice]:
+    """Slices of rows of `like` (B, L, ..), about CHUNK_PAIRS pairs each; all rows at once where a gradient is kept."""
+    length = like.shape[1]
+    size = length if torch.is_grad_enabled() else count_rows(like, CHUNK_PAIRS, card_parts=1)
     return [slice(first, min(first + size, length)) for first in range(0, length, size)]
 
 
-def by_rows(work: Callable[[slice], tuple[Tensor, ...]], batch: int, length: int) -> tuple[Tensor, ...]:
-    """What `work` gives of each chunk of rows, put together along axis 1."""
-    parts = [work(rows) for rows in row_chunks(batch, length)]
+def by_rows(work: Callable[[slice], tuple[Tensor, ...]], like: Tensor) -> tuple[Tensor, ...]:
+    """What `work` gives of each chunk of rows of `like` (B, L, ..), put together along axis 1."""
+    parts = [work(rows) for rows in row_chunks(like)]
     return parts[0] if len(parts) == 1 else tuple(torch.cat(found, 1) for found in zip(*parts))
 
 
@@ -97,7 +99,7 @@ class PairInput(nn.Module):
                 inputs = torch.cat([inputs, consensus.basis[:, rows]], -1)
             return (add_in_place(F.linear(inputs, chosen), F.embedding(place[:, rows], table)),)
 
-        return by_rows(project, *relative.shape[:2])[0]
+        return by_rows(project, relative)[0]
 
     def forward(self, projected: Tensor, coords: Tensor, frames: Tensor, consensus: Consensus) -> Tensor:
         """Pair representation (B, L, L, C).
@@ -121,7 +123,7 @@ class PairInput(nn.Module):
                     inputs = torch.cat([inputs, off], -1)
             return (add_in_place(F.linear(inputs, chosen), projected[:, rows]),)
 
-        return by_rows(project, *coords.shape[:2])[0]
+        return by_rows(project, coords)[0]
 
 
 class PairUpdate(nn.Module):
@@ -182,7 +184,7 @@ class PairUpdate(nn.Module):
             read = weights.to(normed.dtype) @ normed * self.norm_read.weight + self.norm_read.bias
             return part, self.read(read.flatten(2)), both[..., heads:].permute(0, 1, 3, 2)
 
-        pair, change, biases = by_rows(update, batch, length)
+        pair, change, biases = by_rows(update, pair)
         return single + change, pair, bias.split(biases, key_mask)
 
 
@@ -206,7 +208,7 @@ class BiasProjection:
             normed = F.layer_norm(pair[:, rows], pair.shape[-1:])
             return (F.linear(normed, self.weight, self.offset).permute(0, 1, 3, 2),)
 
-        return self.split(by_rows(project, *pair.shape[:2])[0], key_mask)
+        return self.split(by_rows(project, pair)[0], key_mask)
 
     def split(self, biases: Tensor, key_mask: Tensor) -> Tensor:
         """The masks from biases (B, L, layers x H, L)."""
@@ -256,5 +258,5 @@ def measure_consensus(others: Tensor, confidence: Tensor) -> Consensus:
                 basis.addcmul_(weight[..., None], layers.radial_basis(distance)[..., None, :])
             return basis.flatten(3), mean
 
-        basis, mean = by_rows(add_up, batch, length)
+        basis, mean = by_rows(add_up, others[:, 0])
     return Consensus(basis=basis, mean=mean, sure=confidence.amax(1))

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import flop_registry
 from rnafold.config.settings import LossConfig
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import Others, StartPoint, build_example
+from rnafold.model.chunks import chunk_as_on
 from rnafold.model.encoder import read_encoder_shape, thaw
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network
@@ -240,7 +241,8 @@ def record(key: TraceKey) -> Trace:
             recorder.add(parameter, "weights")
         for buffer in network.buffers():
             recorder.add(buffer, "weights")
-        with attention_as(key.attention, recorder, amp), watch_modules(network, recorder):
+        placed = chunk_as_on(key.device)
+        with placed, attention_as(key.attention, recorder, amp), watch_modules(network, recorder):
             if key.mode == "predict":
                 _predict(network, batch, recorder, amp, min(1, key.model.max_recycles))
             else:
