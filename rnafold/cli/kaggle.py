@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 from rnafold.errors import ExitCode, InputError
-from rnafold.files.run_folder import RunFolder
 from rnafold.planner.quota.ledger import LEDGER_FILE
 
 ROOT = Path("dist/kaggle")
@@ -234,6 +233,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _pull(arguments: argparse.Namespace) -> int:
+    from rnafold.files.run_folder import RunFolder
     from rnafold.kaggle import client
 
     kernel = f"{_user(arguments)}/rnafold-{arguments.kernel}"
