@@ -27,7 +27,6 @@ from rnafold.structure import Target
 from rnafold.submission import read_sample, read_submission
 from rnafold.submission.rows import write_rows
 
-PROGRAMS: Final = ("rnapro", "protenix", "boltz", "alphafold3")
 _LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _ALIGNED: Final = np.array(list("ACGUN-"))
 _GAP: Final = 5

@@ -16,8 +16,6 @@ from rnafold.submission import PredictionRecord
 
 # More targets are not drawn as bars, only listed.
 _MOST_BARS: Final = 80
-# Curves of fewer points show each.
-_FEW_POINTS: Final = 40
 _CURVES: Final = (("evaluations", "tm_score", "Validation TM-score"), ("train", "loss", "Loss"))
 
 
