@@ -5,14 +5,16 @@ grow beyond their limit are refused, so that a clone stays small.
 """
 
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Final
 
+from playwright.sync_api import sync_playwright
+
 from rnafold.cli.main import main
 from rnafold.errors import InputError
+from rnafold.files.atomic import write_bytes
 
 PICTURES: Final = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 LARGEST_BYTES: Final = 300_000
@@ -20,9 +22,9 @@ LARGEST_BYTES: Final = 300_000
 TRNA: Final = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
 # As all tRNAs fold; what of them the sequence alone does not tell.
 CLOVERLEAF: Final = "(((((((..((((........)))).((((.........)))).....(((((.......))))))))))))...."
+# A card is not at hand: WebGL is drawn by the processor.
 _OPTIONS: Final = (
-    "--headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1 --use-gl=angle "
-    "--use-angle=swiftshader --enable-unsafe-swiftshader --virtual-time-budget=20000"
+    "--no-sandbox --disable-gpu --hide-scrollbars --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
 )
 
 
@@ -40,13 +42,13 @@ def make_pictures(demo: Path | None) -> list[Path]:
         scored = ["--submission", str(demo / "submission.csv"), "--labels", str(demo / "data" / "test_labels.csv")]
         _run(["report", str(demo / "run"), *scored, "--out", str(folder / "report.html")])
         return [
-            take_picture(folder / "models" / "tRNA-Phe" / "index.html", PICTURES / "fold.png", "1100,1180"),
-            take_picture(folder / "report.html", PICTURES / "report.png", "1240,1760"),
+            take_picture(folder / "models" / "tRNA-Phe" / "index.html", PICTURES / "fold.png", (1100, 1180)),
+            take_picture(folder / "report.html", PICTURES / "report.png", (1240, 1760)),
         ]
 
 
-def take_picture(page: Path, out: Path, size: str) -> Path:
-    """A picture of the top of a page.
+def take_picture(page: Path, out: Path, size: tuple[int, int]) -> Path:
+    """A picture of the top of a page, once it has drawn; `size` is its width and height in pixels.
 
     Raises:
         InputError: no page, no Chromium, or a picture beyond the limit.
@@ -57,14 +59,16 @@ def take_picture(page: Path, out: Path, size: str) -> Path:
         raise InputError("pictures are taken by Chromium, found none (Debian: apt-get install chromium)")
     if not page.is_file():
         raise InputError(f"{page}: no such page to photograph")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile:
-        shot = Path(profile) / "shot.png"
-        command = [chromium, *_OPTIONS.split(), f"--window-size={size}", f"--user-data-dir={profile}"]
-        subprocess.run([*command, f"--screenshot={shot}", page.resolve().as_uri()], check=True, capture_output=True)
-        if shot.stat().st_size > LARGEST_BYTES:
-            raise InputError(f"{out}: {shot.stat().st_size:,} bytes, expected at most {LARGEST_BYTES:,}")
-        shutil.copyfile(shot, out)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=_OPTIONS.split())
+        window = browser.new_page(viewport={"width": size[0], "height": size[1]})
+        window.goto(page.resolve().as_uri())
+        window.wait_for_function("document.documentElement.dataset.drawn")
+        picture = window.screenshot()
+        browser.close()
+    if len(picture) > LARGEST_BYTES:
+        raise InputError(f"{out}: {len(picture):,} bytes, expected at most {LARGEST_BYTES:,}")
+    write_bytes(out, picture)
     return out
 
 

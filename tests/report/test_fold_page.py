@@ -80,9 +80,10 @@ def test_arcs_of_a_pseudoknot_stand_out_and_an_empty_structure_draws() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
-def test_a_browser_draws_the_models_and_obeys_buttons_and_keys(page: Path, tmp_path: Path) -> None:
-    found, said = open_page(page, tmp_path, PRESS)
-    assert said == [] and "errors" not in found
+def test_a_browser_draws_the_models_and_obeys_buttons_and_keys(page: Path) -> None:
+    opened = open_page(page, PRESS)
+    found = opened.data
+    assert opened.said == [] and "errors" not in found
     assert found["first"] == "ttttt"
     assert found["after"] == "tfttt" and found["shown"] == "10111"
     assert found["arcs"] == "00100"

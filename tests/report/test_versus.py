@@ -19,19 +19,17 @@ from tests.report.test_page import CONFIG, full_records, write_run, write_submis
 
 PRESS = """
 const root = document.documentElement;
-setTimeout(() => {
-  const tabs = [...document.querySelectorAll('[role="tab"]')];
-  tabs[0].focus();
-  tabs[0].dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
-  root.dataset.tab = tabs.findIndex((tab) => tab.getAttribute("aria-selected") === "true");
-  root.dataset.focus = tabs.indexOf(document.activeElement);
-  root.dataset.pairs = [...document.querySelectorAll("[data-pairs]")].map((one) => Number(!one.hidden)).join("");
-  const scene = document.getElementById("view-3d"), eye = () => JSON.stringify(scene._fullLayout.scene.camera.eye);
-  const before = eye();
-  scene.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
-  root.dataset.turned = eye() !== before;
-  root.dataset.named = [...document.querySelectorAll(".plot, svg.arcs")].every((one) => one.getAttribute("aria-label"));
-}, 6000);
+const tabs = [...document.querySelectorAll('[role="tab"]')];
+tabs[0].focus();
+tabs[0].dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+root.dataset.tab = tabs.findIndex((tab) => tab.getAttribute("aria-selected") === "true");
+root.dataset.focus = tabs.indexOf(document.activeElement);
+root.dataset.pairs = [...document.querySelectorAll("[data-pairs]")].map((one) => Number(!one.hidden)).join("");
+const scene = document.getElementById("view-3d"), eye = () => JSON.stringify(scene._fullLayout.scene.camera.eye);
+const before = eye();
+scene.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+root.dataset.turned = eye() !== before;
+root.dataset.named = [...document.querySelectorAll(".plot, svg.arcs")].every((one) => one.getAttribute("aria-label"));
 """
 
 
@@ -129,8 +127,9 @@ def test_nested_settings_are_flattened() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)")
-def test_a_browser_shows_the_comparison_and_keys_move_tabs_and_view(page: Path, tmp_path: Path) -> None:
-    found, said = open_page(page, tmp_path, PRESS)
-    assert said == [] and "errors" not in found
+def test_a_browser_shows_the_comparison_and_keys_move_tabs_and_view(page: Path) -> None:
+    opened = open_page(page, PRESS)
+    found = opened.data
+    assert opened.said == [] and "errors" not in found
     assert found["tab"] == found["focus"] == "1" and found["pairs"] == "010"
     assert found["turned"] == found["named"] == "true"
