@@ -1,9 +1,10 @@
 """The command `experiment`: variants on one split with several seeds, and a table of what came out."""
 
 import argparse
+import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rnafold.errors import ExitCode, InputError
 
@@ -44,6 +45,7 @@ def add_experiment(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     add("--max-hours", type=float, metavar="H", help="stop cleanly before H hours, all experiments together")
     add("--jobs", type=int, default=1, metavar="N", help="runs at the same time, on a CPU (default: 1)")
     add("--record", type=Path, metavar="FILE", help="put the tables into this Markdown file (experiments/README.md)")
+    add("--json", action="store_true", help="print JSON: a list with one entry an experiment, as in results.json")
     experiment.set_defaults(call=run_experiments)
 
 
@@ -67,18 +69,22 @@ def run_experiments(arguments: argparse.Namespace) -> int:
     # everything that can be refused is refused before the first hour is spent
     plans = [(experiment, _plan(experiment, arguments)) for experiment in experiments]
     for _, runs in plans:
-        print(describe_costs(runs, estimate_costs(runs, arguments.data), arguments.max_hours), flush=True)
+        costs = describe_costs(runs, estimate_costs(runs, arguments.data), arguments.max_hours)
+        log.info("%s", costs) if arguments.json else print(costs, flush=True)
     failed = stopped = False
+    published = []
     for experiment, runs in plans:
         call = ExperimentCall(data=arguments.data, budget=budget, stopped=stopped)
         # runs side by side would slow each other down: a speed is measured alone
         run_all(runs, call, 1 if experiment.measure == "residues_per_second" else arguments.jobs)
         summary = summarize(experiment, runs, call.failures)
-        _publish(summary, arguments)
+        published.append(_publish(summary, arguments))
         failed = failed or summary.has_failed
         stopped = call.stopped
         if stopped:
             log.info("%s: stopped before its end; the same command goes on from here", experiment.name)
+    if arguments.json:
+        print(json.dumps(published))
     return ExitCode.LOSSES if failed else ExitCode.DONE
 
 
@@ -95,23 +101,24 @@ def _plan(experiment: "Experiment", arguments: argparse.Namespace) -> "tuple[Pla
     return runs
 
 
-def _publish(summary: "Summary", arguments: argparse.Namespace) -> None:
-    """Prints the table, writes results.json and results.md, and records a complete one."""
-    import json
-
+def _publish(summary: "Summary", arguments: argparse.Namespace) -> dict[str, Any]:
+    """Prints the table, writes results.json (which is returned) and results.md, and records a complete one."""
     from rnafold.experiments.summary import summary_to_json
     from rnafold.experiments.table import format_summary, put_block
     from rnafold.files.atomic import write_text
 
     text, folder = format_summary(summary), arguments.out / summary.experiment.name
-    print(f"\n{text}\n", flush=True)
-    write_text(folder / "results.json", json.dumps(summary_to_json(summary), indent=1) + "\n")
+    plain = summary_to_json(summary)
+    if not arguments.json:
+        print(f"\n{text}\n", flush=True)
+    write_text(folder / "results.json", json.dumps(plain, indent=1) + "\n")
     write_text(folder / "results.md", text + "\n")
     if arguments.record is None:
-        return
+        return plain
     if not summary.is_complete:
         log.info("%s: not recorded in %s before all runs are done", summary.experiment.name, arguments.record)
-        return
+        return plain
     old = arguments.record.read_text(encoding="utf-8")
     write_text(arguments.record, put_block(old, summary.experiment.name, text, str(arguments.record)))
     log.info("%s: recorded in %s", summary.experiment.name, arguments.record)
+    return plain

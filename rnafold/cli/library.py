@@ -1,7 +1,10 @@
 """The command `library`: make a template library of whole databases once, or say what one holds."""
 
 import argparse
+import json
+import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,7 @@ from rnafold.errors import ExitCode, InputError
 if TYPE_CHECKING:
     from rnafold.templates.prepared import Manifest
 
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = """\
 Reads competition CSVs and folders of mmCIF and PDB files once, in parallel, into one folder that `predict --templates`
@@ -32,6 +36,7 @@ def add_library(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--out", type=Path, metavar="LIB", help="the library's folder")
     add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one a core)")
     add("--show", type=Path, metavar="LIB", help="say what a library holds")
+    add("--json", action="store_true", help="print JSON: a list with one entry a library")
     library.set_defaults(call=run_library)
 
 
@@ -45,21 +50,29 @@ def run_library(arguments: argparse.Namespace) -> int:
             raise InputError("--show: takes neither --from nor --out")
         if not arguments.show.is_dir():
             raise InputError(f"--show {arguments.show}: no such folder")
-        for folder in find_prepared(arguments.show) or [arguments.show]:
-            print(format_manifest(folder, read_manifest(folder)))
+        folders = find_prepared(arguments.show) or [arguments.show]
+        _print([(folder, read_manifest(folder)) for folder in folders], arguments.json)
         return ExitCode.DONE
     if not arguments.folders or arguments.out is None:
         raise InputError("library: expected --from DIR [--from DIR ..] --out LIB, or --show LIB")
     if arguments.jobs < 1:
         raise InputError(f"--jobs {arguments.jobs}: expected 1 or more")
     manifest, progress = make_library(arguments.folders, arguments.out, arguments.jobs)
-    print(format_manifest(arguments.out, manifest))
+    _print([(arguments.out, manifest)], arguments.json)
     rate = f", {progress.megabytes_per_second:.0f} MB/s" if progress.bytes_read else ""
-    print(
+    log.info(
         f"{progress.parts_made} parts made, {progress.parts_found} found, {progress.bytes_read / 1e6:.0f} MB of "
         f"structure files in {progress.seconds:.0f} s{rate}"
     )
     return ExitCode.DONE
+
+
+def _print(found: "list[tuple[Path, Manifest]]", as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([{"library": str(folder), **asdict(manifest)} for folder, manifest in found]))
+        return
+    for folder, manifest in found:
+        print(format_manifest(folder, manifest))
 
 
 def format_manifest(folder: Path, manifest: "Manifest") -> str:

@@ -71,8 +71,18 @@ def build_parser() -> argparse.ArgumentParser:
     add_experiment(commands)
     add_doctor(commands)
     for command in commands.choices.values():
-        command.add_argument("--quiet", action="store_true", help="no progress and no notes, only results and warnings")
+        _add_quiet(command)
     return parser
+
+
+def _add_quiet(command: argparse.ArgumentParser) -> None:
+    """--quiet for a command, and for its actions where it has some: before and after them."""
+    text = "no progress and no notes, only results and warnings"
+    command.add_argument("--quiet", action="store_true", help=text)
+    for part in command._actions:
+        if isinstance(part, argparse._SubParsersAction):
+            for action in part.choices.values():  # silent where not given: what stands before the action counts
+                action.add_argument("--quiet", action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

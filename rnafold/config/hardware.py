@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from rnafold.config.machine_use import (
@@ -37,6 +37,7 @@ __all__ = [
     "check_use",
     "count_accumulation",
     "describe_learning_rates",
+    "find_single_card",
     "learning_rate",
     "load_gpu",
     "load_gpus",
@@ -240,6 +241,16 @@ def read_gpu(name: str) -> Section:
 def load_gpus() -> dict[str, GpuConfig]:
     """All GPU files by name, sorted."""
     return {name: load_gpu(name) for name in list_names("gpu")}
+
+
+def find_single_card(hardware: HardwareConfig, gpus: Mapping[str, GpuConfig]) -> str | None:
+    """The file for one of several like cards: same names, capability and memory a card; None where there is none."""
+
+    def look(one: HardwareConfig) -> tuple[object, ...]:
+        return one.device_name_patterns, one.capability, one.memory.total_gib
+
+    alike = (name for name, gpu in gpus.items() if gpu.hardware.num_gpus == 1 and look(gpu.hardware) == look(hardware))
+    return next(alike, None)
 
 
 def parse_capability(text: str) -> tuple[int, int]:

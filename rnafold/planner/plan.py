@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from rnafold.config.hardware import load_gpus
+from rnafold.config.hardware import find_single_card, load_gpus
 from rnafold.config.machine_use import Checkpointing, count_accumulation
 from rnafold.config.settings import Config, resolve_config
 from rnafold.errors import ConfigError
@@ -329,8 +329,8 @@ def launch_lines(request: Request, chosen: Choice, num_sessions: int) -> tuple[s
         settings += [f"train.micro_batch={chosen.micro_batch}", f"train.accumulation={chosen.accumulation}"]
     gpu = request.gpu
     if chosen.runs > 1:
-        single = next((k for k, g in load_gpus().items() if _is_single(g.hardware.name, k, request.gpu)), request.gpu)
-        gpu = single
+        gpus = load_gpus()
+        gpu = find_single_card(gpus[gpu].hardware if gpu in gpus else config.hardware, gpus) or gpu
     change = f" --set {' '.join(settings)}" if settings else ""
     tail = f"train.py --gpu {gpu} --model {request.model} --data {request.data}{change}{limit}{again}"
     device = config.hardware.device_type
@@ -347,10 +347,6 @@ def launch_lines(request: Request, chosen: Choice, num_sessions: int) -> tuple[s
         for k in range(chosen.runs)
     ]
     return (*lines, "wait")
-
-
-def _is_single(_name: str, key: str, gpu: str) -> bool:
-    return key != gpu and gpu.startswith(key)
 
 
 def kernel_settings(config: Config) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import rnafold
-from rnafold.cli.main import main
+from rnafold.cli.main import build_parser, main
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import ExitCode, InputError, format_error, parse_error
 
@@ -145,3 +145,10 @@ def test_quiet_hides_bars_and_notes_and_json_stands_alone(
     assert main(["check", sample, "--sample", sample, "--json", "--quiet"]) == 0
     findings = json.loads(capsys.readouterr().out)
     assert findings and findings[0]["severity"] == "warning"
+
+
+def test_an_action_takes_quiet_before_and_after_its_name() -> None:
+    parse = build_parser().parse_args
+    for words in (["--quiet", "preflight"], ["preflight", "--quiet"]):
+        assert parse(["kaggle", *words]).quiet
+    assert not parse(["kaggle", "preflight"]).quiet

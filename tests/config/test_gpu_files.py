@@ -12,6 +12,7 @@ from rnafold.config.hardware import (
     RunConfig,
     count_accumulation,
     describe_learning_rates,
+    find_single_card,
     learning_rate,
     load_gpu,
     load_gpus,
@@ -349,3 +350,10 @@ def test_accumulation_is_recomputed_to_the_same_effective_batch_or_refused() -> 
         count_accumulation(RUN, 1, micro_batch=10)
     with pytest.raises(ValueError, match=r"48 is no multiple of micro batch 1 x 5 GPU; no micro batch does$"):
         count_accumulation(RUN, 5, micro_batch=1)
+
+
+def test_one_of_several_like_cards_has_its_file_whatever_the_files_are_called() -> None:
+    gpus = {"renamed": load_gpu("t4x2"), **{name: gpu for name, gpu in load_gpus().items() if name != "t4x2"}}
+    assert find_single_card(gpus["renamed"].hardware, gpus) == "t4"
+    del gpus["t4"]
+    assert find_single_card(gpus["renamed"].hardware, gpus) is None

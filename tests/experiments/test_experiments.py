@@ -246,12 +246,15 @@ def test_runs_with_other_targets_are_not_compared() -> None:
         collect([result], ["a", "b"])
 
 
-def test_the_command_trains_compares_and_records(trained: Path) -> None:
+def test_the_command_trains_compares_and_records(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = trained / "out" / "tiny"
     names = {path.name for path in folder.iterdir() if path.is_dir()}
     assert names >= {"calm-seed0", "calm-seed1", "noisy-seed0", "noisy-seed1"}
     found = json.loads((folder / "results.json").read_text())
     assert found["num_targets"] == 3 and found["seeds"] == [0, 1]
+    capsys.readouterr()
+    assert run_command(trained / "tiny.yaml", trained, trained / "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [found]
     calm, noisy = found["variants"]
     assert (calm["verdict"], calm["gain"]) == ("baseline", None)
     assert noisy["verdict"] in ("yes", "no", "open") and noisy["low"] <= noisy["gain"] <= noisy["high"]

@@ -167,6 +167,9 @@ def test_the_command_makes_shows_and_refuses(tmp_path: Path, capsys: pytest.Capt
     assert main(["library", "--show", str(lib)]) == 0
     out = capsys.readouterr().out
     assert f"{len(make_entries())} entries read from train_labels.csv" in out and "released 2001" in out
+    assert main(["library", "--show", str(lib), "--json"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert shown["library"] == str(lib) and shown["sources"] == {"train_labels.csv": len(make_entries())}
     for arguments in (
         ["--out", str(lib)],
         ["--show", str(tmp_path / "data")],
