@@ -37,7 +37,7 @@ def fold(
 
     Args:
         sequence: letters ACGU (lower case and T too), chains joined by &.
-        name: what it is called; an alignment is looked for as NAME.MSA.fasta.
+        name: what it is called; an alignment is looked for as NAME.MSA.fasta, .a3m, .sto, .afa or .aln.
         templates: folders with known structures (mmCIF, PDB, or the competition's train files).
         candidates: other programs' models to judge beside ours, each NAME[@DATE]=PATH or PATH.
         msa: folders with alignments.

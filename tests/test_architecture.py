@@ -32,7 +32,7 @@ FLOORS = (
 )
 DOORS = {
     "pandas": ["data.competition", "submission"],
-    "Bio": ["templates.search"],
+    "Bio": ["templates.search", "features.alignment_files"],
     "gemmi": ["data.structures", "candidates.traces"],
     "sklearn": ["data.splits", "templates.ranker"],
     "edlib": ["data.identity"],

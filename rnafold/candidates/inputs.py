@@ -20,7 +20,8 @@ from rnafold.config.strict_yaml import dump
 from rnafold.data.competition import read_targets
 from rnafold.data.tables import read_rows
 from rnafold.errors import InputError
-from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.alignment_files import find_msa
+from rnafold.features.msa import read_msa
 from rnafold.files.atomic import write_text
 from rnafold.files.names import name_files
 from rnafold.structure import Target

@@ -30,7 +30,14 @@ def add_fold(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="[NAME[@DATE]=]PATH",
         help="other programs' models to judge beside ours, as for `predict`; repeatable",
     )
-    add("--msa", type=Path, action="append", default=[], metavar="DIR", help="folder with NAME.MSA.fasta files")
+    add(
+        "--msa",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder with NAME.MSA.fasta (.a3m, .sto, .afa, .aln)",
+    )
     add("--before", type=parse_cutoff, metavar="DATE", help="see structures released before DATE (default: today)")
     add(
         "--pairs",

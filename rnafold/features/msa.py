@@ -1,9 +1,8 @@
-"""Multiple sequence alignments: read (FASTA and a3m), weighted profile, covariation of columns, cached on disk."""
+"""Multiple sequence alignments: read, weighted profile, covariation of columns, cached on disk."""
 
 import itertools
 import logging
-import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.data.tables import open_binary
 from rnafold.errors import InputError
+from rnafold.features.alignment_files import Record, find_msa, iter_records
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
 from rnafold.files.mounts import find_made, sample_digest
 from rnafold.rna import UNKNOWN, UNKNOWN_TOKEN
-from rnafold.structure import Msa, Target
+from rnafold.structure import IntArray, Msa, Target
 
 logger = logging.getLogger(__name__)
 
@@ -35,48 +34,43 @@ for _index, _letters in enumerate(("Aa", "Cc", "Gg", "UuTt", "", "-.")):
     for _letter in _letters:
         _CODES[ord(_letter)] = _index
 # In an a3m lower-case letters are insertions against the query, and a dot is the gap opposite to one.
+_DROP_GAPS = str.maketrans("", "", "-.")
 _DROP_INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.")
 
 
-def find_msa(directories: Iterable[str | Path], target_id: str) -> Path | None:
-    """The alignment `<target_id>.MSA.fasta` in one of the folders or its MSA or MSA_v2 folder; None without one.
-
-    A target_id that is no plain file name has none: it would lead out of the folder.
-    """
-    if Path(target_id).name != target_id or "\\" in target_id or "\0" in target_id:
-        return None
-    for directory in directories:
-        for folder in (Path(directory), Path(directory) / "MSA", Path(directory) / "MSA_v2"):
-            path = folder / f"{target_id}.MSA.fasta"
-            if path.is_file():
-                return path
-    return None
-
-
 def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns: tuple[int, int] | None = None) -> Msa:
-    """Alignment of a target: the first record is the query, a3m insertions are dropped, T reads as U.
+    """Alignment of a target: the first row is the query, insertions against it are dropped, T reads as U.
 
-    Rows that have the query's length with their lower-case letters and dots are no a3m: dots are gaps, case is nothing.
+    In an a3m, insertions are lower-case letters. Where the query itself has gaps (Stockholm, Clustal, aligned FASTA),
+    they are the columns of those gaps; dots are gaps then, and case is nothing. The same holds for rows that have the
+    query's length with their lower-case letters and dots. In a Stockholm or Clustal file, which programs sort as they
+    like, the query may stand anywhere.
 
     Rows keep gaps where other chains of a multi-chain target stand. At most `max_rows` rows are kept, from the top
     (alignments are sorted by similarity), and no more than hold MAX_CELLS letters; what is below is not read.
 
     Args:
-        path: the FASTA or a3m file.
+        path: a file that `iter_records` can read.
         target: whose alignment it is.
         max_rows: most rows.
         columns: residues first <= i < stop to keep; None keeps all.
 
     Raises:
-        InputError: no such file, empty, no FASTA, the query is not the target's sequence, or a row of another length.
+        InputError: no such file, empty, no alignment, the query is not the target's sequence, or a row of another
+            length.
     """
     first, stop = columns or (0, target.length)
     most = min(max_rows, max(MAX_CELLS // max(target.length, 1), LEAST_ROWS))
     parts: list[bytes] = []
-    for number, (header, letters) in enumerate(itertools.islice(iter_fasta(path), most), start=1):
+    aligned, width = None, 0
+    for number, (header, letters) in enumerate(itertools.islice(_iter_from_query(path, target), most), start=1):
         if number == 1:
-            row = letters.upper().replace("T", "U")
+            aligned = _find_columns(letters, target.length)
+            row = _take(letters, aligned).upper().replace("T", "U")
             _check_query(path, row, target)
+            width = len(letters)
+        elif aligned is not None and len(letters) == width:
+            row = _take(letters, aligned)
         else:
             row = _fit_row(letters, target.length)
         if len(row) != target.length:
@@ -86,6 +80,46 @@ def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns
         parts.append(row[first:stop].encode("ascii", errors="replace"))
     letters_read = np.frombuffer(b"".join(parts), dtype=np.uint8)
     return Msa(tokens=_CODES[letters_read].reshape(len(parts), stop - first))
+
+
+def _iter_from_query(path: str | Path, target: Target) -> Iterator[Record]:
+    """Rows with the query first: it is looked for where the first row is not the target's sequence."""
+    rows = iter_records(path)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{path}: no rows, expected an alignment")
+    if _is_query(first[1], target):
+        return itertools.chain([first], rows)
+    seen = [first]
+    for row in itertools.islice(rows, MAX_ROWS):
+        if _bare(row[1]) == target.sequence:
+            return itertools.chain([row], seen, rows)
+        seen.append(row)
+    return itertools.chain(seen, rows)
+
+
+def _is_query(row: str, target: Target) -> bool:
+    """Whether a row is a target's sequence; letters that the row or the target does not know fit any."""
+    bare = _bare(row)
+    return len(bare) == target.length and all(
+        found == expected or expected == UNKNOWN or found not in "ACGU"
+        for found, expected in zip(bare, target.sequence)
+    )
+
+
+def _bare(row: str) -> str:
+    """A row without its gaps, as a sequence is written."""
+    return row.translate(_DROP_GAPS).upper().replace("T", "U")
+
+
+def _find_columns(query: str, length: int) -> IntArray | None:
+    """Columns (L,) of the query's letters where it has gaps between them; None where it stands as it is."""
+    found = np.array([k for k, letter in enumerate(query) if letter not in "-."], dtype=np.int64)
+    return found if len(query) != length == len(found) else None
+
+
+def _take(row: str, columns: IntArray | None) -> str:
+    return row if columns is None else "".join([row[k] for k in columns])
 
 
 def try_read_msa(path: Path, target: Target) -> Msa | None:
@@ -116,35 +150,6 @@ def _check_query(path: str | Path, query: str, target: Target) -> None:
                 f"{path}: record 1 (the query), column {index + 1}: {found!r}, expected {expected!r} "
                 f"as in the sequence of {target.target_id}"
             )
-
-
-def iter_fasta(path: str | Path) -> Iterator[tuple[str, str]]:
-    """(header, letters) of each record, read as far as it is asked for; lines with # before the first are passed over.
-
-    Raises:
-        InputError: no such file, empty, a damaged .gz, or no FASTA.
-    """
-    header, letters, number = "", list[str](), 0
-    with open_binary(path) as handle:
-        try:
-            for line in itertools.chain.from_iterable(part.replace(b"\r\n", b"\n").split(b"\r") for part in handle):
-                text = line.decode("utf-8-sig" if not number else "utf-8", errors="replace").strip()
-                if not text or (not number and text.startswith("#") and not text.startswith("# STOCKHOLM")):
-                    continue
-                number += 1
-                if number == 1 and not text.startswith(">"):
-                    raise InputError(f"{path}: line 1 starts with {text[:1]!r}, expected '>' and a FASTA alignment")
-                if not text.startswith(">"):
-                    letters.append("".join(text.split()))
-                    continue
-                if number > 1:
-                    yield header, "".join(letters)
-                header, letters = text[1:].strip(), []
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: cannot be unpacked ({error})") from error
-    if not number:
-        raise InputError(f"{path}: the file is empty, expected a FASTA alignment")
-    yield header, "".join(letters)
 
 
 def weigh_rows(msa: Msa) -> npt.NDArray[np.float64]:

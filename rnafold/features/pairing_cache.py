@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.errors import InputError
+from rnafold.features.alignment_files import find_msa
 from rnafold.features.build import crop_partners
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
-from rnafold.features.msa import find_msa, try_read_msa
+from rnafold.features.msa import try_read_msa
 from rnafold.features.pair_choice import choose_partners, vary_partners
 from rnafold.features.secondary import (
     MAX_SPAN,

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.config.settings import DataConfig
+from rnafold.features.alignment_files import find_msa
 from rnafold.features.build import Example, StartPoint, build_example
-from rnafold.features.msa import MAX_COVARIATION_ROWS, ProfileCache, covariation, find_msa, read_msa
+from rnafold.features.msa import MAX_COVARIATION_ROWS, ProfileCache, covariation, read_msa
 from rnafold.features.pairing_cache import PairingCache, WindowPairing
 from rnafold.structure import Pairing, Target
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from rnafold.config.settings import DataConfig
 from rnafold.errors import OutOfTime
-from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.alignment_files import find_msa
+from rnafold.features.msa import read_msa
 from rnafold.features.secondary import predict_pairing
 from rnafold.features.source import FeatureSource
 from rnafold.prediction.losses import StepLosses

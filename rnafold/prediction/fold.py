@@ -21,7 +21,8 @@ from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.candidates.source import parse_source
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
-from rnafold.features.msa import find_msa, read_msa
+from rnafold.features.alignment_files import find_msa
+from rnafold.features.msa import read_msa
 from rnafold.features.secondary import predict_pairing
 from rnafold.features.wishes import PairWishes, is_formed
 from rnafold.files.shipped import find_shipped_weights, find_slots
@@ -54,7 +55,7 @@ class FoldOptions:
     Attributes:
         templates: folders with known structures or the competition's train files.
         candidates: other programs' models, as `predict --candidates` takes them.
-        msa_folders: folders with alignments named TARGET_ID.MSA.fasta.
+        msa_folders: folders with alignments named by target (TARGET_ID.MSA.fasta, .a3m, .sto, .afa, .aln, also .gz).
         before: templates released before this date are seen; None: today.
         use_network: False leaves the network out; True uses it where torch and weights are there.
         weights: of the network; None: the shipped ones.

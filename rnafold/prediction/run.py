@@ -13,7 +13,7 @@ from rnafold.candidates.source import parse_source
 from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
-from rnafold.features.msa import find_msa
+from rnafold.features.alignment_files import find_msa
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import keep_freed_memory, resolve_gpu
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -157,7 +157,11 @@ def _log_dates(options: PredictOptions, library: TemplateLibrary, before: dateti
 def check_alignments(folders: Sequence[Path], targets: Sequence[Target]) -> str:
     """How many of the targets have an alignment in the folders."""
     found = sum(find_msa(folders, target.target_id) is not None for target in targets)
-    hint = "" if found else "; expected files named TARGET_ID.MSA.fasta there or in its MSA or MSA_v2"
+    hint = (
+        ""
+        if found
+        else "; expected TARGET_ID.MSA.fasta, .a3m, .sto, .afa or .aln there or in its MSA or MSA_v2"
+    )
     return f"alignments of {found} of {len(targets)} targets in {', '.join(map(str, folders))}{hint}"
 
 

@@ -27,7 +27,7 @@ def disturb(folder: Path, share: float) -> Iterator[Tally]:
 
 
 def malform(folder: Path, share: float) -> Iterator[Tally]:
-    """Malformed files for every reader, 2,700 at the full count."""
+    """Malformed files for every reader, 2,800 at the full count."""
     yield from kinds.malform(folder, max(round(100 * share), 1))
 
 

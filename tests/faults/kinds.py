@@ -105,6 +105,7 @@ def list_readers() -> Iterator[Reader]:
     yield Reader("PDB", "9xyz.pdb", PDB, readers.judge_structure)
     yield Reader("PDB, packed", "9xyz.ent.gz", PDB, readers.judge_structure, packed=True)
     yield Reader("a3m and FASTA", "T1.MSA.fasta", fixed(corpus.write_alignment()), readers.judge_alignment)
+    yield Reader("Stockholm", "T1.sto", fixed(corpus.write_stockholm()), readers.judge_alignment)
     yield Reader("record of predictions", "submission.predictions.json", good_records, readers.judge_records)
     yield Reader("ledger", "ledger.jsonl", corpus.write_ledger, readers.judge_ledger)
     yield Reader("metrics", "metrics.jsonl", good_metrics, readers.judge_metrics)

@@ -104,8 +104,35 @@ def read_alignment(data: bytes) -> list[str]:
             records.append("")
         else:
             records[-1] += "".join(line.split())
-    query = records[0].upper()
-    return [query, *(fit_record(record, len(query)) for record in records[1:])]
+    return fit_records(records)
+
+
+def read_blocks(data: bytes, letters: str) -> list[str]:
+    """Letters of each row of a Stockholm file, in the columns of the row with these letters, which comes first."""
+    text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    if not text.lstrip().startswith("# STOCKHOLM"):
+        return read_alignment(data)
+    rows: dict[str, str] = {}
+    for line in text.split("//")[0].split("\n"):
+        words = line.split()
+        if words and not line.startswith("#"):
+            rows[words[0]] = rows.get(words[0], "") + "".join(words[1:])
+    records = sorted(rows.values(), key=lambda row: bare(row) != letters)
+    return fit_records(records)
+
+
+def bare(row: str) -> str:
+    """A row without gaps, in the letters of RNA."""
+    return re.sub(r"[-.]", "", row).upper().replace("T", "U")
+
+
+def fit_records(records: list[str]) -> list[str]:
+    """The query's columns of all records: where it has gaps, those without; else by `fit_record`."""
+    query = records[0]
+    if len(bare(query)) != len(query):
+        records = [record if len(record) == len(query) else "" for record in records]
+        return ["".join(x for x, q in zip(record, query) if q not in "-.").upper() for record in records]
+    return [query.upper(), *(fit_record(record, len(query)) for record in records[1:])]
 
 
 def fit_record(record: str, length: int) -> str:

@@ -178,7 +178,8 @@ def judge_alignment(path: Path) -> str:
     tokens = read_msa(path, corpus.TARGET).tokens
     letters = {"A": 0, "C": 1, "G": 2, "U": 3, "T": 3, "-": 5, ".": 5}
     return compare(
-        tokens.tolist(), lambda: [[letters.get(x, 4) for x in row] for row in plain.read_alignment(unpack(path))]
+        tokens.tolist(),
+        lambda: [[letters.get(x, 4) for x in row] for row in plain.read_blocks(unpack(path), corpus.LETTERS)],
     )
 
 

@@ -1,5 +1,6 @@
 """Alignments: reading, weights, profile, covariation, cache."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
-from rnafold.features.msa import ProfileCache, build_profile, covariation, find_msa, read_msa, weigh_rows
+from rnafold.features.alignment_files import find_msa
+from rnafold.features.msa import ProfileCache, build_profile, covariation, read_msa, weigh_rows
 from rnafold.features.source import FeatureSource
 from rnafold.structure import Msa, Target, whole_chain
 
@@ -128,7 +130,53 @@ def test_alignments_read_alike_whatever_program_wrote_them(tmp_path: Path, text:
     assert read_msa(path, target("ACGU")).tokens.tolist() == [[0, 1, 2, 3], [0, 1, 5, 0]]
 
 
-@pytest.mark.parametrize("text", ["", "# STOCKHOLM 1.0\nq ACGU\n//\n", ">q\nACGU\n>r\nAC", ">q\nGGGG\n", "\x00\x01"])
+STOCKHOLM = """# STOCKHOLM 1.0
+#=GF ID  Hairpin
+#=GC SS_cons  <...>.
+{rows}
+//
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        (".afa", ">q\nAC.G-U\n>r\nAC-.uA\n"),
+        (".sto", STOCKHOLM.format(rows="q  ACG.-U\nr  AC-u.A")),
+        (".sto", STOCKHOLM.format(rows="r  AC-u.A\nq  ACG.-U")),
+        (".stk", STOCKHOLM.format(rows="q  AC\nr  AC\n\nq  G..U\nr  -u.A")),
+        (".aln", "CLUSTAL O(1.2.4) multiple sequence alignment\n\nq      AC-G-U 4\nr      AC--UA 4\n       **   *\n"),
+        (".aln", "CLUSTAL W (1.83)\r\n\r\nr      AC--UA\r\nq      AC-G-U\r\n"),
+    ],
+    ids=["aligned FASTA", "Stockholm", "query last", "interleaved", "Clustal", "Clustal, CR LF"],
+)
+def test_columns_are_the_querys_where_it_has_gaps(tmp_path: Path, ending: str, text: str) -> None:
+    for packed, write_whole in ((ending, Path.write_bytes), (f"{ending}.gz", write_gz)):
+        path = tmp_path / f"T{packed}"
+        write_whole(path, text.encode())
+        assert find_msa([tmp_path], "T") == path
+        tokens = read_msa(path, target("ACGU")).tokens
+        assert tokens[0].tolist() == [0, 1, 2, 3] and [0, 1, 5, 0] in tokens.tolist() and len(tokens) == 2
+        path.unlink()
+
+
+def write_gz(path: Path, content: bytes) -> None:
+    path.write_bytes(gzip.compress(content))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# STOCKHOLM 1.0\nq ACGU\n//\n",
+        "# STOCKHOLM 1.0\nq ACGUACGUACGU\nr AC\n//\n",
+        "# STOCKHOLM 1.0\n//\n",
+        "CLUSTAL W\n\nq GGGG\n",
+        ">q\nACGU\n>r\nAC",
+        ">q\nGGGG\n",
+        "\x00\x01",
+    ],
+)
 def test_features_leave_an_unreadable_alignment_out_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
