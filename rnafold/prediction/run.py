@@ -157,11 +157,7 @@ def _log_dates(options: PredictOptions, library: TemplateLibrary, before: dateti
 def check_alignments(folders: Sequence[Path], targets: Sequence[Target]) -> str:
     """How many of the targets have an alignment in the folders."""
     found = sum(find_msa(folders, target.target_id) is not None for target in targets)
-    hint = (
-        ""
-        if found
-        else "; expected TARGET_ID.MSA.fasta, .a3m, .sto, .afa or .aln there or in its MSA or MSA_v2"
-    )
+    hint = "" if found else "; expected TARGET_ID.MSA.fasta, .a3m, .sto, .afa or .aln there or in its MSA or MSA_v2"
     return f"alignments of {found} of {len(targets)} targets in {', '.join(map(str, folders))}{hint}"
 
 

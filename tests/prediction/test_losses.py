@@ -172,7 +172,7 @@ def test_a_card_without_float64_is_asked_for_none(
 
 ALIGNMENTS = {
     "empty": "",
-    "stockholm": "# STOCKHOLM 1.0\nq {q}\n//\n",
+    "stockholm": "# STOCKHOLM 1.0\nq {q}\nb ACG\n//\n",
     "cut": ">q\n{q}\n>b\nACG",
     "another query": ">q\nACGU\n",
     "binary": "\x00\x01\x02",
