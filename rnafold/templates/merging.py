@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from rnafold.assembly.fragments import FragmentLibrary, RingTable
 from rnafold.structure import BoolArray
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import UNDATED, LibraryNames, TemplateLibrary, entry_code
 from rnafold.templates.loops import LibraryChains
 from rnafold.templates.prepared import PreparedLibrary
-from rnafold.templates.search import LibraryIndex
 
 IntArray = npt.NDArray[np.int64]
 

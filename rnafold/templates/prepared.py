@@ -19,9 +19,9 @@ from rnafold.assembly.fragments import FragmentLibrary, RingTable
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
 from rnafold.files.mounts import walk_files
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import UNDATED, TemplateLibrary
 from rnafold.templates.loops import LibraryChains
-from rnafold.templates.search import LibraryIndex
 
 MANIFEST: Final = "library.json"
 PREPARED_VERSION: Final = 1

@@ -13,13 +13,13 @@ from rnafold.data.mmcif import read_structure_file
 from rnafold.data.structures.reading import ENDINGS, cut_endings
 from rnafold.errors import InputError
 from rnafold.structure import Entry
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import TemplateLibrary, fingerprint
 from rnafold.templates.loops import build_fragments
 from rnafold.templates.merging import Part, merge_parts
 from rnafold.templates.prepared import PreparedLibrary, describe, find_prepared, load_prepared, save_prepared
 from rnafold.templates.ranker import Ranker
-from rnafold.templates.search import LibraryIndex
 from rnafold.templates.sources import Sources
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Template search: a k-mer prefilter, then exact profile alignments with affine gaps, in four settings.
+"""Template search: a prefilter of large libraries, then exact profile alignments with affine gaps, in four settings.
 
 The query's rows carry sequence and base-pairing probabilities, a library chain is a string of 15 letter x state codes.
 Biopython's aligner takes integer sequences and any substitution matrix, so it aligns such profiles at C speed.
@@ -6,12 +6,9 @@ Source of the settings and weights: docs/studies/templates.md, Search.
 """
 
 import math
-import shutil
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +17,18 @@ from Bio import Align
 from rnafold import rna
 from rnafold.structure import BoolArray, FloatArray, IntArray
 from rnafold.templates.alignment import SETTINGS, Hit, Setting
-from rnafold.templates.library import NUM_CODES, NUM_STATES, Gate, TemplateLibrary
-
-CodeArray = npt.NDArray[np.int8]
-KmerArray = npt.NDArray[np.uint16]
+from rnafold.templates.index import LibraryIndex
+from rnafold.templates.library import NUM_CODES, NUM_STATES, Gate
+from rnafold.templates.prefilter import ALIGNED_CELLS, find_with_mmseqs, prefilter, shortlist
 
 MATCH, MISMATCH, UNKNOWN_SCORE = 2.0, -1.5, -0.5
 # Rows: what the library residue is (unpaired, opening, closing); columns: probability of the query residue to be so.
 STATE_SCORES = np.array([[1.0, -0.5, -0.5], [-0.5, 1.3, -1.0], [-0.5, -1.0, 1.3]])
 MINIMUM_COVERAGE = 0.3
-KMER = 5
-# Cells that one setting may fill in a search before the prefilter starts to drop chains: about 0.7 s.
-CELL_BUDGET = 2.0e8
-# Part of a target's time that alignments may take; the cells a second that are assumed before any were measured.
-SEARCH_SHARE, FIRST_PACE = 0.25, 5.0e7
+# Part of a target's time that alignments may take.
+SEARCH_SHARE = 0.25
+# What the prefilter goes by: the setting with most to say.
+FILTERED_BY = SETTINGS[1]
 # Part of a target's time after which the best alignments found so far are all that is traced back.
 TRACING_SHARE = 0.5
 # Fewer cells are done too soon to tell the pace.
@@ -96,90 +91,6 @@ class ProfileAligner:
         return mapping
 
 
-class LibraryIndex:
-    """What a search needs of a library, computed once: codes of every chain, k-mers, chains with equal content."""
-
-    def __init__(self, library: TemplateLibrary, stored: tuple[CodeArray, KmerArray] | None = None) -> None:
-        """`stored` are the `arrays` of an earlier index of the same library."""
-        self.library = library
-        self._ends = np.concatenate([[0], np.cumsum(library.chain_length)])
-        if stored is None:
-            parts = [library.chain_codes(chain).astype(np.int8) for chain in range(library.num_chains)]
-            codes = np.concatenate([np.zeros(0, np.int8), *parts])
-            stored = codes, _kmers(codes // NUM_STATES).astype(np.uint16)
-        self._codes, self._kmers = stored
-        # cells a second of the latest alignments: how many more a deadline allows
-        self.pace = FIRST_PACE
-
-    @property
-    def arrays(self) -> tuple[CodeArray, KmerArray]:
-        """All chains' letter x state codes one after the other, and the k-mers that begin at each."""
-        return self._codes, self._kmers
-
-    def codes_of(self, chain: int) -> CodeArray:
-        """(L,) letter x state codes of a chain, as of TemplateLibrary.chain_codes."""
-        return self._codes[int(self._ends[chain]) : int(self._ends[chain + 1])]
-
-    def searchable(self, gate: Gate | None, shortest: float) -> IntArray:
-        """Chains that the gate allows, at least `shortest` residues long, one of each set of copies in an entry."""
-        library = self.library
-        keep = library.allowed(gate) & (library.chain_length >= max(shortest, 3)) & (library.chain_copy <= 1)
-        return np.flatnonzero(keep)
-
-    def shared_kmers(self, tokens: IntArray) -> FloatArray:
-        """(chains,) share of each chain's k-mers that the query has, over the share expected by chance."""
-        have = np.zeros(rna.NUM_TOKENS**KMER, dtype=np.float64)
-        have[_kmers(tokens)] = 1.0
-        found = np.concatenate([[0.0], np.cumsum(have[self._kmers])])
-        stops = np.maximum(self._ends[1:] - KMER + 1, self._ends[:-1])
-        stops = np.minimum(stops, len(self._kmers))
-        starts = np.minimum(self._ends[:-1], len(self._kmers))
-        count = np.maximum(stops - starts, 1)
-        chance = max(float(have.sum()) / 4.0**KMER, 1e-3)
-        hits = found[stops] - found[starts]
-        return np.asarray((hits - chance * count) / np.sqrt(chance * count + 1.0), dtype=np.float64)
-
-
-def _kmers(tokens: npt.NDArray[np.integer]) -> IntArray:
-    if len(tokens) < KMER:
-        return np.zeros(0, dtype=np.int64)
-    weights = rna.NUM_TOKENS ** np.arange(KMER)
-    windows = np.lib.stride_tricks.sliding_window_view(tokens.astype(np.int64), KMER)
-    return np.asarray(windows @ weights, dtype=np.int64)
-
-
-def prefilter(index: LibraryIndex, tokens: IntArray, chains: IntArray, budget: float = CELL_BUDGET) -> IntArray:
-    """The chains to align: all while they fit the budget of cells, otherwise those that share most k-mers."""
-    cells = len(tokens) * index.library.chain_length[chains].astype(np.float64)
-    if cells.sum() <= budget:
-        return chains
-    order = np.argsort(-index.shared_kmers(tokens)[chains], kind="stable")
-    count = int(np.searchsorted(np.cumsum(cells[order]), budget)) + 1
-    return np.sort(chains[order[: max(count, 25)]])
-
-
-def find_with_mmseqs(index: LibraryIndex, sequence: str, chains: IntArray, seconds: float = 60.0) -> IntArray:
-    """Chains that MMseqs2 finds for a sequence among `chains`, best first; none where mmseqs is missing or fails."""
-    program = shutil.which("mmseqs")
-    if program is None or not len(chains):
-        return np.zeros(0, dtype=np.int64)
-    with tempfile.TemporaryDirectory(prefix="rnafold-mmseqs-") as folder:
-        place = Path(folder)
-        (place / "query.fasta").write_text(f">query\n{sequence}\n", encoding="ascii")
-        letters = np.array(list(rna.ALPHABET + rna.UNKNOWN))
-        records = (f">{chain}\n{''.join(letters[index.codes_of(int(chain)) // NUM_STATES])}\n" for chain in chains)
-        (place / "library.fasta").write_text("".join(records), encoding="ascii")
-        command = [program, "easy-search", "query.fasta", "library.fasta", "hits.tsv", "scratch"]
-        command += ["--search-type", "3", "-s", "7.5", "-e", "10", "--threads", "1", "--format-output", "target"]
-        try:
-            subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=seconds)
-            found = (place / "hits.tsv").read_text(encoding="ascii").split()
-        except (OSError, subprocess.SubprocessError):
-            return np.zeros(0, dtype=np.int64)
-    known = {str(chain) for chain in chains}
-    return np.array([int(name) for name in dict.fromkeys(found) if name in known], dtype=np.int64)
-
-
 def search_chain(
     index: LibraryIndex,
     sequence: str,
@@ -210,12 +121,16 @@ def search_chain(
         chains = chains[allowed[chains]]
     if not length or not len(chains):
         return []
-    affordable = index.pace * SEARCH_SHARE * seconds / len(settings)
-    kept = prefilter(index, tokens, chains, min(CELL_BUDGET, affordable))
-    if len(kept) < len(chains):
-        kept = np.union1d(kept, find_with_mmseqs(index, sequence, chains))
+    states = pairing_states(probabilities)
+    affordable = min(ALIGNED_CELLS, index.pace * SEARCH_SHARE * seconds / len(settings))
+    distinct = index.distinct(chains)
+    seen = shortlist(index, tokens, distinct, affordable)
+    if len(seen) < len(distinct):
+        seen = np.union1d(seen, find_with_mmseqs(index, sequence, distinct, min(60.0, SEARCH_SHARE * seconds)))
+    kept = prefilter(index, build_profile_scores(tokens, states, FILTERED_BY.structure), seen, affordable)
     end = began + TRACING_SHARE * seconds
-    return list(_align_all(index, tokens, pairing_states(probabilities), kept, top, settings, end))
+    hits = _align_all(index, tokens, states, kept, top, settings, end)
+    return [replace(hit, chain=index.choose_copy(hit.chain, chains, hit.mapping)) for hit in hits]
 
 
 def _align_all(

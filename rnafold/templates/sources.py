@@ -12,10 +12,11 @@ from rnafold.features.wishes import PairWishes
 from rnafold.structure import FloatArray, IntArray, Pairing, Target, whole_chain
 from rnafold.templates.alignment import Hit
 from rnafold.templates.complexes import group_complexes
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.loops import LibraryChains, build_fragments
 from rnafold.templates.ranker import Ranker, measure_features
-from rnafold.templates.search import LibraryIndex, search_chain
+from rnafold.templates.search import search_chain
 
 HITS_OF_EACH_SETTING = 25
 ALIGNMENTS_OF_A_SEQUENCE = 2

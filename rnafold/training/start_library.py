@@ -24,13 +24,13 @@ from rnafold.features.pairing_cache import PairingCache
 from rnafold.files.mounts import find_made
 from rnafold.structure import Entry, cut_target
 from rnafold.templates.folds import FoldModels
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import TemplateLibrary, gate_for_training
 from rnafold.templates.loops import build_fragments
 from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.prepared import PreparedLibrary, describe, load_prepared, save_prepared
 from rnafold.templates.ranker import Ranker
 from rnafold.templates.reading import load_models
-from rnafold.templates.search import LibraryIndex
 from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.training.starts import Starts, StartStore
 

@@ -1,8 +1,7 @@
-"""Template search: alignments against hand counts and a plain dynamic programme, the gate, the prefilter, MMseqs2."""
+"""Template search: alignments against hand counts and a plain dynamic programme, the gate, copies."""
 
 import datetime
-import stat
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnafold import rna
-from rnafold.templates import search
+from rnafold.structure import structure_from_points
 from rnafold.templates.alignment import SETTINGS
+from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import NUM_CODES, TemplateLibrary, gate_for
 from rnafold.templates.search import (
     MINIMUM_COVERAGE,
-    LibraryIndex,
     ProfileAligner,
     build_profile_scores,
-    find_with_mmseqs,
     pairing_states,
-    prefilter,
     search_chain,
 )
 from tests.pieces.folds import FOLDS, make_entries, make_pairing, make_target
@@ -110,7 +107,9 @@ def test_a_deletion_is_bridged(index: LibraryIndex) -> None:
 @pytest.mark.parametrize("cutoff", ["2001-05-01", "2005-05-01", "2010-05-01", "2020-05-01", "2020-05-02"])
 def test_no_hit_is_dated_at_or_after_the_cutoff(index: LibraryIndex, cutoff: str) -> None:
     target = make_target("1AAA_A", cutoff=cutoff)
-    hits = search_chain(index, target.sequence, make_pairing(FOLDS["1AAA_A"][1]).probabilities, gate_for(target))
+    # 1AAA has the content of 1EEE and would stand for it
+    gate = replace(gate_for(target), codes=frozenset({"1AAA"}))
+    hits = search_chain(index, target.sequence, make_pairing(FOLDS["1AAA_A"][1]).probabilities, gate)
     dates = [index.library.chain_date(hit.chain) for hit in hits]
     assert all(date < datetime.date.fromisoformat(cutoff) for date in dates)
     if cutoff == "2020-05-02":
@@ -122,46 +121,7 @@ def test_a_query_far_longer_than_every_chain_has_no_hits(index: LibraryIndex) ->
     assert search_chain(index, "A" * 300, probabilities, None) == []
 
 
-def test_the_prefilter_keeps_the_chain_that_shares_kmers(index: LibraryIndex) -> None:
-    sequence = FOLDS["1CCC_A"][0]
-    chains = index.searchable(None, 3)
-    kept = prefilter(index, rna.encode_sequence(sequence), chains, budget=1.0)
-    np.testing.assert_array_equal(kept, chains)  # never fewer than 25
-    best = chains[np.argmax(index.shared_kmers(rna.encode_sequence(sequence))[chains])]
-    assert index.library.ids[index.library.chain_entry[best]] == "1CCC_A"
-
-
-def test_without_mmseqs_the_search_goes_on(
-    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert len(find_with_mmseqs(index, "ACGU", np.array([0, 1]))) == 0
-
-
-def test_chains_that_mmseqs_finds_are_aligned_as_well(
-    index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    program = tmp_path / "mmseqs"
-    program.write_text("#!/bin/sh\nprintf '3\\n1\\n3\\n77\\n' > \"$4\"\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    # 77 is no chain of the library.
-    np.testing.assert_array_equal(find_with_mmseqs(index, "ACGU", np.arange(4)), [3, 1])
-    monkeypatch.setattr(search, "prefilter", lambda *_: np.array([0]))
-    sequence, text, _ = FOLDS["1AAA_A"]
-    found = search_chain(index, sequence, make_pairing(text).probabilities, None)
-    assert 1 in {hit.chain for hit in found}
-
-
-def test_a_failing_mmseqs_costs_nothing(index: LibraryIndex, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = tmp_path / "mmseqs"
-    program.write_text("#!/bin/sh\nexit 1\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert len(find_with_mmseqs(index, "ACGU", np.arange(4))) == 0
-
-
-def test_a_search_scores_each_chain_once_a_setting_and_traces_only_the_best(
+def test_a_search_scores_each_content_once_a_setting_and_traces_only_the_best(
     index: LibraryIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -179,7 +139,7 @@ def test_a_search_scores_each_chain_once_a_setting_and_traces_only_the_best(
     spy("align")
     sequence, text, _ = FOLDS["1AAA_A"]
     search_chain(index, sequence, make_pairing(text).probabilities, None, top=2)
-    chains = index.searchable(None, MINIMUM_COVERAGE * len(sequence))
+    chains = index.distinct(index.searchable(None, MINIMUM_COVERAGE * len(sequence)))
     assert done.count("score") == len(SETTINGS) * len(chains) and len(chains) >= 3
     assert done.count("align") == len(SETTINGS) * 2
 
@@ -211,3 +171,26 @@ def test_a_search_out_of_time_gives_what_it_has_and_one_without_a_limit_everythi
     # each alignment takes a second of the clock; half of 4.2 s may pass before the last is begun
     search_chain(index, sequence, flat, None, seconds=4.2)
     assert len(aligned) == 3
+
+
+def test_chains_of_one_content_are_aligned_once_and_the_most_resolved_is_shown() -> None:
+    entry = make_entries()[0]
+    points = entry.references[0].c1.copy()
+    points[10:20] = np.nan
+    torn = replace(entry, references=(structure_from_points(points),))
+    names = ("1AAA_A", "1XXX_A", "1YYY_A")
+    copies = [
+        replace(one, target=replace(entry.target, target_id=name)) for one, name in zip((torn, entry, entry), names)
+    ]
+    library = TemplateLibrary.from_entries(copies)
+    # pairs are found in coordinates: let the torn chain have them too, as another crystal of the same RNA would
+    library.partner[library.chain_rows(0)] = library.partner[library.chain_rows(1)]
+    index = LibraryIndex(library)
+    assert index.contents.tolist() == [0, 0, 0]
+    sequence, text, _ = FOLDS["1AAA_A"]
+    hits = search_chain(index, sequence, make_pairing(text).probabilities, None)
+    assert len(hits) == len(SETTINGS) and {hit.chain for hit in hits} == {1}
+    # behind a gate that hides the whole ones, the torn chain is shown: the gate comes before the choice
+    gate = gate_for(make_target("1AAA_A"))
+    hidden = replace(gate, codes=gate.codes | {"1XXX", "1YYY"})
+    assert {hit.chain for hit in search_chain(index, sequence, make_pairing(text).probabilities, hidden)} == {0}
