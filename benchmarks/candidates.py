@@ -41,9 +41,10 @@ from rnafold.config.settings import DataConfig
 from rnafold.data.clusters import cluster_sequences
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
-from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.model.weights import choose_weights, load_network
+from rnafold.prediction.features import TolerantFeatures
+from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.pick import choose_across
 from rnafold.prediction.slots import SlotsConfig, load_slots
 from rnafold.prediction.solver import CandidateSolver
@@ -125,7 +126,9 @@ def make_ours(
     if weights is None:
         raise SystemExit("no network weights are shipped with this checkout: make weights")
     network = load_network(weights)
-    features = FeatureSource(DataConfig(cache=str(cache), jobs=1), find_competition_files(data).msa_folders)
+    features = TolerantFeatures(
+        DataConfig(cache=str(cache), jobs=1), find_competition_files(data).msa_folders, StepLosses()
+    )
     solver = CandidateSolver(features, load_sources([data], cache), network, network.max_recycles, slots, 0)
     made = {}
     for entry in tqdm(entries, desc="ours", disable=None):

@@ -25,13 +25,14 @@ from rnafold.config.settings import DataConfig, resolve_config
 from rnafold.data.competition import read_targets
 from rnafold.data.files import find_competition_files, find_file
 from rnafold.features.build import Others, StartPoint, build_example
-from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import keep_freed_memory
 from rnafold.model.folding import fold_example
 from rnafold.model.network import build_network
 from rnafold.model.weights import load_network
 from rnafold.prediction import solver as solver_module
+from rnafold.prediction.features import TolerantFeatures
+from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver
 from rnafold.structure import Chain, Pairing, Target
@@ -102,7 +103,9 @@ def time_phases(data: Path, name: str, cache: Path) -> dict[str, Any]:
     target = find_target(data, name)
     recycles = 0 if network is None else network.max_recycles
     slots = load_slots(find_slots(None))
-    solver = CandidateSolver(FeatureSource(DataConfig(cache=str(cache)), folders), sources, network, recycles, slots, 0)
+    solver = CandidateSolver(
+        TolerantFeatures(DataConfig(cache=str(cache)), folders, StepLosses()), sources, network, recycles, slots, 0
+    )
     spent = dict.fromkeys(PHASES, 0.0)
 
     def timed(phase: str, work: Callable[..., Any]) -> Callable[..., Any]:

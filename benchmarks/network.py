@@ -22,10 +22,11 @@ from rnafold.config.settings import DataConfig
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files, find_file
 from rnafold.data.selection import choose_entries
-from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.model.weights import load_network
+from rnafold.prediction.features import TolerantFeatures
+from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import SlotsConfig, keep_formed, load_slots, pick_five
 from rnafold.prediction.solver import CandidateSolver
 from rnafold.report.model_card import Result, summarize_result, write_results
@@ -209,7 +210,9 @@ def main() -> None:
     sources = load_sources([arguments.data], arguments.cache)
     first = next(iter(networks.values()))
     slots = load_slots(find_slots(arguments.slots))
-    solver = CandidateSolver(FeatureSource(data, folders), sources, first, first.max_recycles, slots, 0)
+    solver = CandidateSolver(
+        TolerantFeatures(data, folders, StepLosses()), sources, first, first.max_recycles, slots, 0
+    )
     results: list[Result] = []
     pooled: dict[str, list[tuple[float, float]]] = {}
     for name in arguments.sets:

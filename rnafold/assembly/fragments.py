@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from rnafold.assembly.ideal import IdealFragments, Proposal
 from rnafold.assembly.loops import Loop, Pair, clean_pairing, find_loops
+from rnafold.files.budget import Budget
 from rnafold.structure import BoolArray, FloatArray, IntArray
 
 # Cost of a residue more or less, of a segment whose size differs, and what full sequence identity is worth.
@@ -97,11 +98,13 @@ class FragmentLibrary:
         self._matches: dict[tuple[object, ...], tuple[list[_Match], FloatArray]] = {}
 
     @classmethod
-    def build(cls, chains: Sequence[FragmentChain]) -> "FragmentLibrary":
-        """Cut every loop whose anchors (two pairs of each stem) are resolved out of the chains."""
+    def build(cls, chains: Sequence[FragmentChain], budget: Budget | None = None) -> "FragmentLibrary":
+        """Cut every loop whose anchors (two pairs of each stem) are resolved out of the chains, while there is time."""
         rows: dict[int, list[tuple[list[Pair], list[int], list[int], int]]] = {}
         linkers: list[tuple[list[Pair], list[int], list[int], int]] = []
         for index, chain in enumerate(chains):
+            if budget is not None and budget.spent:
+                break
             known = np.asarray(np.isfinite(chain.coords).all(1), dtype=np.bool_)
             for stems, sizes, depths, closed in _rings(chain):
                 fit = [_stem_known(known, stem) for stem in stems]

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from rnafold.errors import InputError
 from rnafold.features.alignment_files import Record, find_msa, iter_records
 from rnafold.features.cache import compute_all, digest, load_arrays, save_arrays
+from rnafold.files.atomic import write_text
+from rnafold.files.budget import Budget
 from rnafold.files.mounts import find_made, sample_digest
 from rnafold.rna import UNKNOWN, UNKNOWN_TOKEN
 from rnafold.structure import IntArray, Msa, Target
@@ -38,7 +40,13 @@ _DROP_GAPS = str.maketrans("", "", "-.")
 _DROP_INSERTIONS = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz.")
 
 
-def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns: tuple[int, int] | None = None) -> Msa:
+def read_msa(
+    path: str | Path,
+    target: Target,
+    max_rows: int = MAX_ROWS,
+    columns: tuple[int, int] | None = None,
+    budget: Budget | None = None,
+) -> Msa:
     """Alignment of a target: the first row is the query, insertions against it are dropped, T reads as U.
 
     In an a3m, insertions are lower-case letters. Where the query itself has gaps (Stockholm, Clustal, aligned FASTA),
@@ -54,6 +62,7 @@ def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns
         target: whose alignment it is.
         max_rows: most rows.
         columns: residues first <= i < stop to keep; None keeps all.
+        budget: the time for it; when it is spent, what was read is the alignment.
 
     Raises:
         InputError: no such file, empty, no alignment, the query is not the target's sequence, or a row of another
@@ -78,6 +87,8 @@ def read_msa(path: str | Path, target: Target, max_rows: int = MAX_ROWS, columns
                 f"{path}: record {number} ({header[:40]!r}) has {len(row)} columns, expected {target.length} (cut off?)"
             )
         parts.append(row[first:stop].encode("ascii", errors="replace"))
+        if budget is not None and budget.spent:
+            break
     letters_read = np.frombuffer(b"".join(parts), dtype=np.uint8)
     return Msa(tokens=_CODES[letters_read].reshape(len(parts), stop - first))
 
@@ -120,6 +131,17 @@ def _find_columns(query: str, length: int) -> IntArray | None:
 
 def _take(row: str, columns: IntArray | None) -> str:
     return row if columns is None else "".join([row[k] for k in columns])
+
+
+def write_msa(path: Path, msa: Msa, name: str) -> None:
+    """An alignment as FASTA, the query first under `name`.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    letters = np.frombuffer(b"ACGUN-", dtype=np.uint8)[msa.tokens]
+    rows = (row.tobytes().decode("ascii") for row in letters)
+    write_text(path, "".join(f">{number or name}\n{row}\n" for number, row in enumerate(rows)))
 
 
 def try_read_msa(path: Path, target: Target) -> Msa | None:

@@ -1,9 +1,12 @@
 """A target's pairs and alignment, whatever becomes of the alignment file and of the cache."""
 
+import logging
+import math
 import shutil
 import tempfile
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -13,13 +16,17 @@ import numpy.typing as npt
 
 from rnafold.config.settings import DataConfig
 from rnafold.errors import OutOfTime
-from rnafold.features.alignment_files import find_msa
-from rnafold.features.msa import read_msa
+from rnafold.features.alignment_files import ENDINGS, find_msa
+from rnafold.features.msa import read_msa, write_msa
 from rnafold.features.secondary import predict_pairing
 from rnafold.features.source import FeatureSource
+from rnafold.files.budget import Budget
 from rnafold.prediction.losses import StepLosses
 from rnafold.structure import Pairing, Target
 
+log = logging.getLogger(__name__)
+# Part of a target's time that one reading of its alignment may take; it is read three times more on the way.
+ALIGNMENT_SHARE = 0.08
 Arrays = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
 
 
@@ -28,8 +35,8 @@ class TargetFeatures(Protocol):
 
     pairings: dict[str, Pairing]
 
-    def prepare(self, targets: Sequence[Target]) -> None:
-        """Computes what is not yet there."""
+    def prepare(self, targets: Sequence[Target], seconds: float = math.inf) -> None:
+        """Computes what is not yet there; `seconds` is what all that follows may take as well."""
 
     def alignment(self, target: Target) -> Arrays:
         """Profile and covariation of a prepared target."""
@@ -41,26 +48,47 @@ class TolerantFeatures:
     A cache that fails is replaced by a temporary folder, and if that fails too pairs are computed without any.
     """
 
-    def __init__(self, config: DataConfig, msa_folders: Sequence[Path], losses: StepLosses) -> None:
-        self.config, self.msa_folders, self.losses = config, tuple(msa_folders), losses
+    def __init__(
+        self,
+        config: DataConfig,
+        msa_folders: Sequence[Path],
+        losses: StepLosses,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.config, self.msa_folders, self.losses, self.clock = config, tuple(msa_folders), losses, clock
         self.pairings: dict[str, Pairing] = {}
+        self._shortened = tempfile.mkdtemp(prefix="rnafold-alignments-")
+        weakref.finalize(self, shutil.rmtree, self._shortened, ignore_errors=True)
         self._open(config.cache)
         self._aligned: set[str] = set()
         self._temporary = ""
 
     def _open(self, cache: str) -> None:
         config = replace(self.config, cache=cache)
-        self._whole, self._plain = FeatureSource(config, self.msa_folders), FeatureSource(config)
+        folders = (Path(self._shortened), *self.msa_folders)
+        self._whole, self._plain = FeatureSource(config, folders), FeatureSource(config)
 
-    def prepare(self, targets: Sequence[Target]) -> None:
-        """Computes the pairs of each target, from its alignment where it has one that can be read."""
-        for target in targets:
+    def prepare(self, targets: Sequence[Target], seconds: float = math.inf) -> None:
+        """Computes the pairs of each target, from its alignment where it has one that can be read.
+
+        Of an alignment that takes too much of `seconds` to read, the rows that were read until then count.
+        """
+        budget = Budget(seconds, self.clock)
+        for number, target in enumerate(targets):
             path = find_msa(self.msa_folders, target.target_id)
             if path is not None and target.target_id not in self.pairings:
                 with self.losses.allow("alignment", target.target_id):
-                    read_msa(path, target)
+                    self._read(path, target, budget.part(ALIGNMENT_SHARE / (len(targets) - number)))
                     self._aligned.add(target.target_id)
             self._prepare(target)
+
+    def _read(self, path: Path, target: Target, budget: Budget) -> None:
+        """Reads an alignment to see whether it can be read; where its time is up, what was read takes its place."""
+        msa = read_msa(path, target, budget=budget)
+        if not budget.spent:
+            return
+        log.warning("%s: not read beyond row %d, to keep time for the target", path, len(msa.tokens))
+        write_msa(Path(self._shortened) / f"{target.target_id}{ENDINGS[0]}", msa, target.target_id)
 
     def _prepare(self, target: Target) -> None:
         """One target's pairs: of the source, of one with a temporary cache, of none, or no pairs at all."""

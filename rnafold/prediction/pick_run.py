@@ -66,7 +66,7 @@ class Picker:
 
     def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
         """The five candidates of a target to submit, within about `seconds`."""
-        self.features.prepare([target])
+        self.features.prepare([target], seconds)
         pairing = self.features.pairings[target.target_id]
         count = sum(len(source.models.get(target.target_id, ())) for source in self.outside.sources)
         ours = [] if count >= NUM_SLOTS else self.assemble(target, pairing, seconds / 2)

@@ -3,7 +3,7 @@
 import datetime
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from rnafold.config.hardware import load_gpu
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.features.alignment_files import find_msa
+from rnafold.files.budget import Budget
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import keep_freed_memory, resolve_gpu
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -33,6 +34,8 @@ from rnafold.templates.sources import Sources
 log = logging.getLogger(__name__)
 # What a user types to switch the date gate off.
 GATE_CONFIRMATION = "scores-will-be-inflated"
+# Part of the time until the deadline that reading a library of files may take.
+LIBRARY_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,14 @@ class PredictOptions:
     before: datetime.date | None = None
     candidates: tuple[str, ...] = ()
     began: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def budget(self) -> Budget:
+        """What is left of the time until the deadline; without end where there is none."""
+        if self.deadline_minutes is None:
+            return Budget()
+        return Budget(max(0.0, self.deadline_minutes * 60.0 - (self.clock() - self.began)), self.clock)
 
 
 def build_solver(
@@ -128,7 +139,7 @@ def load_all_sources(options: PredictOptions, losses: StepLosses) -> Sources:
     """
     if options.templates:
         try:
-            return load_sources(options.templates, options.cache)
+            return load_sources(options.templates, options.cache, options.budget.part(LIBRARY_SHARE))
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - the targets go on without templates

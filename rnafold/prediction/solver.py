@@ -3,6 +3,7 @@
 import datetime
 import itertools
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -90,7 +91,7 @@ class CandidateSolver:
             Exception: nothing at all could be made.
         """
         began = time.monotonic()
-        task = self.prepare(target)
+        task = self.prepare(target, seconds)
         left = seconds - (time.monotonic() - began)
         share = BUILDING_SHARE if self.network is not None else 0.9
         candidates = self.build(task, share * left)
@@ -124,9 +125,9 @@ class CandidateSolver:
         alone = replace(task, sources=Sources(TemplateLibrary.from_entries([]), None), gate=None)
         return build_candidates(alone, budget_seconds=seconds)
 
-    def prepare(self, target: Target) -> ModellingTask:
-        """The target with its predicted pairs, behind its gate."""
-        self.features.prepare([target])
+    def prepare(self, target: Target, seconds: float = math.inf) -> ModellingTask:
+        """The target with its predicted pairs, behind its gate; `seconds` is what the target may take in all."""
+        self.features.prepare([target], seconds)
         pairing = self.features.pairings[target.target_id]
         return ModellingTask(
             target=target, pairing=pairing, sources=self.sources, gate=self.gate(target), seed=self.seed

@@ -7,6 +7,7 @@ from typing import overload
 import numpy as np
 
 from rnafold.assembly.fragments import FragmentChain, FragmentLibrary
+from rnafold.files.budget import Budget
 from rnafold.structure import IntArray
 from rnafold.templates.library import TemplateLibrary
 
@@ -55,6 +56,6 @@ def choose_chains(library: TemplateLibrary, shortest: int = 8) -> LibraryChains:
     return LibraryChains(library, np.array(fine, dtype=np.int64))
 
 
-def build_fragments(library: TemplateLibrary) -> FragmentLibrary:
-    """All loops of the library; restrict them by the same gate as the templates before use."""
-    return FragmentLibrary.build(choose_chains(library))
+def build_fragments(library: TemplateLibrary, budget: Budget | None = None) -> FragmentLibrary:
+    """All loops of the library, or those cut in time; restrict them by the gate of the templates before use."""
+    return FragmentLibrary.build(choose_chains(library), budget)

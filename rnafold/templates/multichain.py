@@ -6,9 +6,10 @@ import numpy as np
 
 from rnafold.assembly.fill import separate
 from rnafold.features.secondary import predict_pairing
+from rnafold.files.budget import Budget
 from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, IntArray, Pairing, Target
 from rnafold.templates.complexes import Assignment, assign_chains, place_copies
-from rnafold.templates.single import Budget, alternate, build_assemblies, build_single
+from rnafold.templates.single import alternate, build_assemblies, build_single
 from rnafold.templates.sources import ModellingTask, rank_hits
 from rnafold.templates.transfer import build_hybrid, pair_with_template
 

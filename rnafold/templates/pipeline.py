@@ -5,10 +5,11 @@ kinds are there. Chains of a complex are searched one by one and put together fr
 them, otherwise folded once each and placed without clashes.
 """
 
+from rnafold.files.budget import Budget
 from rnafold.structure import Candidate
 from rnafold.templates.jury import measure_likeness, rate_candidates
 from rnafold.templates.multichain import build_complex
-from rnafold.templates.single import Budget, build_single
+from rnafold.templates.single import build_single
 from rnafold.templates.sources import ModellingTask
 
 

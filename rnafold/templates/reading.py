@@ -1,5 +1,6 @@
 """The template library and the learned models from files: competition CSVs, folders of structures, a cache on disk."""
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from rnafold.data.files import find_competition_files
 from rnafold.data.mmcif import read_structure_file
 from rnafold.data.structures.reading import ENDINGS, cut_endings
 from rnafold.errors import InputError
+from rnafold.files.budget import Budget
 from rnafold.structure import Entry
 from rnafold.templates.index import LibraryIndex
 from rnafold.templates.jury import JURY_NAMES
@@ -25,6 +27,8 @@ from rnafold.templates.sources import Sources
 log = logging.getLogger(__name__)
 
 MODEL_FOLDER = Path(__file__).resolve().parent
+# Part of the time for a library after which no more files are read: the rest is for cutting the loops of what was read.
+READING_SHARE = 0.7
 
 
 def find_structure_files(folder: str | Path) -> list[Path]:
@@ -47,16 +51,9 @@ def name_apart(paths: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def read_library(folders: Sequence[str | Path], cache: str | Path | None = None) -> TemplateLibrary:
-    """The library alone of `read_prepared`.
-
-    Raises:
-        InputError: as `read_prepared`.
-    """
-    return read_prepared(folders, cache).library
-
-
-def read_prepared(folders: Sequence[str | Path], cache: str | Path | None = None) -> PreparedLibrary:
+def read_prepared(
+    folders: Sequence[str | Path], cache: str | Path | None = None, budget: Budget | None = None
+) -> PreparedLibrary:
     """The library of all folders, with index and loops.
 
     A folder at or below which `rnafold library` has left libraries gives these; any other the train_sequences and
@@ -66,6 +63,8 @@ def read_prepared(folders: Sequence[str | Path], cache: str | Path | None = None
         folders: of either kind.
         cache: folder for what is read of files; the next call with unchanged ones memory-maps it. None: no cache.
             One that cannot be used costs a warning.
+        budget: seconds that reading files may take; what is read when they are gone is the library, which is then not
+            kept for the next call. Libraries that `rnafold library` made are at hand at once and always used.
 
     Raises:
         InputError: no such folder, or nothing of these kinds in any. Files that cannot be read are left out, counted.
@@ -78,13 +77,13 @@ def read_prepared(folders: Sequence[str | Path], cache: str | Path | None = None
         log.info("%s: library of %d entries, contents %s", path, manifest.num_entries, manifest.identity[:12])
         found.append(prepared)
     if raw or not found:
-        found.append(_read_files(raw, cache))
+        found.append(_read_files(raw, cache, budget or Budget()))
     if len(found) == 1:
         return found[0]
     return merge_parts([Part(library=one.library, fragments=one.fragments) for one in found])
 
 
-def _read_files(folders: Sequence[str | Path], cache: str | Path | None) -> PreparedLibrary:
+def _read_files(folders: Sequence[str | Path], cache: str | Path | None, budget: Budget) -> PreparedLibrary:
     """The library of tables and structure files."""
     tables: list[tuple[Path, Path]] = []
     structures: list[Path] = []
@@ -107,11 +106,16 @@ def _read_files(folders: Sequence[str | Path], cache: str | Path | None) -> Prep
     except InputError as error:
         log.warning("%s; it is read again from the files", error)
     unreadable: list[str] = []
-    entries = _drop_doubles(_read_all(tables, structures, unreadable))
+    # the loops are cut afterwards, in the time that is left
+    reading = budget.part(READING_SHARE)
+    entries = _drop_doubles(_read_all(tables, structures, unreadable, reading))
     library = TemplateLibrary.from_entries(entries, with_undated=True)
     _log_left_out(unreadable, len(structures))
-    prepared = PreparedLibrary(library=library, index=LibraryIndex(library), fragments=build_fragments(library))
-    if place is not None:
+    fragments = build_fragments(library, budget)
+    prepared = PreparedLibrary(library=library, index=LibraryIndex(library), fragments=fragments)
+    if budget.spent:
+        log.warning("the loops of the library were not all cut in time; `rnafold library` makes them once")
+    if place is not None and not reading.spent:
         try:
             save_prepared(place, prepared, describe(library, {}, unreadable))
         except (InputError, OSError) as error:
@@ -125,21 +129,33 @@ def _log_left_out(unreadable: Sequence[str], num_files: int) -> None:
 
 
 def _read_all(
-    tables: Iterable[tuple[Path, Path]], structures: Sequence[Path], unreadable: list[str]
+    tables: Sequence[tuple[Path, Path]], structures: Sequence[Path], unreadable: list[str], budget: Budget
 ) -> Iterator[Entry]:
-    """The entries of tables and files; what is wrong with a file goes into `unreadable`."""
-    for sequences, labels in tables:
+    """The entries of tables and files while there is time; what is wrong with a file goes into `unreadable`."""
+    for number, (sequences, labels) in enumerate(tables):
         try:
-            yield from read_entries(sequences, labels)
+            entries = [] if budget.spent else read_entries(sequences, labels)
         except (InputError, OSError) as error:
             log.warning("a table of known structures is left out: %s", error)
+            continue
+        yield from itertools.takewhile(lambda _: not budget.spent, entries)
+        if budget.spent:
+            _log_out_of_time(f"table {number + 1} of {len(tables)} was not read to its end")
+            break
     names = name_apart(structures)
-    for path in tqdm(structures, desc="structures", unit="file", disable=None):
+    for number, path in enumerate(tqdm(structures, desc="structures", unit="file", disable=None)):
+        if budget.spent:
+            _log_out_of_time(f"{len(structures) - number} of {len(structures)} structure files were not read")
+            return
         try:
             for entry in read_structure_file(path):
                 yield rename_entry(entry, cut_endings(path.name), names[path])
         except (InputError, OSError) as error:
             unreadable.append(str(error))
+
+
+def _log_out_of_time(what: str) -> None:
+    log.warning("%s: the time for reading is up; `rnafold library` reads them once", what)
 
 
 def rename_entry(entry: Entry, stem: str, name: str) -> Entry:
@@ -169,8 +185,10 @@ def load_models(folder: str | Path = MODEL_FOLDER) -> tuple[Ranker | None, Ranke
     return ranker, jury
 
 
-def load_sources(folders: Sequence[str | Path], cache: str | Path | None = None) -> Sources:
-    """All that `build_candidates` needs: the library of the folders and the shipped models."""
+def load_sources(
+    folders: Sequence[str | Path], cache: str | Path | None = None, budget: Budget | None = None
+) -> Sources:
+    """All that `build_candidates` needs: the library of the folders, as far as it is read in time, and the models."""
     ranker, jury = load_models()
-    found = read_prepared(folders, cache)
+    found = read_prepared(folders, cache, budget)
     return Sources(found.library, ranker, jury, found.index, found.fragments)

@@ -1,14 +1,14 @@
 """Candidates of one chain: hybrids on its templates and assemblies from its secondary structures, in turns."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from rnafold.assembly import build_model
 from rnafold.features.pair_choice import choose_partners
 from rnafold.features.secondary import fold_with_bonus
+from rnafold.files.budget import Budget
 from rnafold.structure import Candidate, IntArray, whole_chain
 from rnafold.templates.sources import ModellingTask, Ranked, rank_hits
 from rnafold.templates.transfer import Refold, build_hybrid, pair_with_template, pair_with_templates
@@ -18,28 +18,6 @@ MAX_REFOLD = 700
 TEMPLATES_THAT_VOTE = 8
 # What templates' pairs add to an assembly's TM-score on average. Source: later train chains.
 INFORMED_GAIN = 0.027
-
-
-@dataclass(slots=True, kw_only=True)
-class Budget:
-    """Seconds that a target may use; `spent` is True once they are gone."""
-
-    seconds: float
-    clock: Callable[[], float] = time.monotonic
-    began: float = field(default=0.0)
-
-    def __post_init__(self) -> None:
-        self.began = self.clock()
-
-    @property
-    def spent(self) -> bool:
-        """True when nothing more should be started."""
-        return self.clock() - self.began > self.seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds that are not used yet."""
-        return max(0.0, self.seconds - (self.clock() - self.began))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -18,6 +18,7 @@ from rnafold.data.competition import read_entries, read_targets
 from rnafold.data.demo import write_demo_data
 from rnafold.errors import OutOfTime
 from rnafold.features.source import FeatureSource
+from rnafold.files.budget import Budget
 from rnafold.files.shipped import find_slots
 from rnafold.model.folding import fold_examples
 from rnafold.model.network import build_network
@@ -205,6 +206,64 @@ def test_a_readable_alignment_is_used(entries: list[Entry], tmp_path: Path) -> N
     profile, scores = features.alignment(target)
     assert profile is not None and profile.shape == (target.length, 6) and scores is not None
     assert not losses.causes
+
+
+def test_a_library_gets_a_share_of_the_time_that_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def load(_folders: Any, _cache: Any, budget: Budget) -> Sources:
+        given.append(budget.seconds)
+        return Sources(TemplateLibrary.from_entries([]), None)
+
+    monkeypatch.setattr(run_module, "load_sources", load)
+    options = run_module.PredictOptions(
+        test=tmp_path,
+        sample=tmp_path,
+        out=tmp_path,
+        templates=(tmp_path,),
+        deadline_minutes=2.0,
+        began=80.0,
+        clock=lambda: 100.0,
+    )
+    for one in (options, replace(options, deadline_minutes=None), replace(options, deadline_minutes=0.1)):
+        run_module.load_all_sources(one, StepLosses())
+    # 40 % of the 100 s that are left of two minutes; no end without a deadline; nothing after it
+    assert given == [40.0, math.inf, 0.0]
+
+
+def test_an_alignment_that_takes_too_long_is_used_as_far_as_it_was_read(
+    entries: list[Entry], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = entries[-1].target
+    rng = np.random.default_rng(0)
+    rows = [target.sequence, *("".join(rng.choice(list("ACGU-"), target.length)) for _ in range(40))]
+    text = [f">{number}\n{row}\n" for number, row in enumerate(rows)]
+    (tmp_path / f"{target.target_id}.MSA.fasta").write_text("".join(text))
+    asked: list[float] = []
+
+    def clock() -> float:  # a second goes by whenever it is asked
+        asked.append(1.0)
+        return float(len(asked))
+
+    config = DataConfig(cache=str(tmp_path / "cache"), jobs=1)
+    features = TolerantFeatures(config, [tmp_path], StepLosses(), clock)
+    with caplog.at_level(logging.WARNING):
+        # 8 s of 100 are the alignment's: nine rows, the last of which is read when they are over
+        features.prepare([target], 100.0)
+    read = int(caplog.text.partition("not read beyond row ")[2].partition(",")[0])
+    assert 5 <= read <= 10
+    (tmp_path / "short").mkdir()
+    (tmp_path / "short" / f"{target.target_id}.MSA.fasta").write_text("".join(text[:read]))
+    short = TolerantFeatures(DataConfig(cache=str(tmp_path / "other"), jobs=1), [tmp_path / "short"], StepLosses())
+    short.prepare([target])
+    for found, wanted in zip(features.alignment(target), short.alignment(target)):
+        assert found is not None and wanted is not None
+        np.testing.assert_array_equal(found, wanted)
+    # what was not read to its end is not taken for the whole the next time
+    whole = TolerantFeatures(config, [tmp_path], StepLosses())
+    whole.prepare([target])
+    profile, short_profile = whole.alignment(target)[0], short.alignment(target)[0]
+    assert profile is not None and short_profile is not None and not np.array_equal(profile, short_profile)
 
 
 @pytest.mark.parametrize("cache", ["a file", "no room"])

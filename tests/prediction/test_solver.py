@@ -18,6 +18,8 @@ from rnafold.features.pairing_cache import PairingCache
 from rnafold.features.source import FeatureSource
 from rnafold.files.shipped import find_slots
 from rnafold.model.network import PairNetwork, build_network
+from rnafold.prediction.features import TolerantFeatures
+from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver, turns_stems
 from rnafold.structure import Candidate, Entry, Origin
@@ -37,7 +39,7 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[Entry]:
 def make_solver(entries: list[Entry], tmp_path: Path, slots: str = "default", network: bool = True) -> CandidateSolver:
     torch.manual_seed(0)
     return CandidateSolver(
-        FeatureSource(DataConfig(cache=str(tmp_path), jobs=1)),
+        TolerantFeatures(DataConfig(cache=str(tmp_path), jobs=1), [], StepLosses()),
         Sources(TemplateLibrary.from_entries(entries), None),
         build_network(resolve_config("cpu", "minimal").model).eval() if network else None,
         0,

@@ -18,7 +18,7 @@ from rnafold.templates.loops import build_fragments
 from rnafold.templates.making import make_library, read_release_dates
 from rnafold.templates.merging import keep_first
 from rnafold.templates.prepared import find_prepared, load_prepared, read_manifest
-from rnafold.templates.reading import load_sources, read_library, read_prepared
+from rnafold.templates.reading import load_sources, read_prepared
 from rnafold.templates.search import search_chain
 from tests.pieces.folds import make_entries
 from tests.templates.test_reading import _write_model, _write_tables
@@ -103,7 +103,7 @@ def test_a_stopped_call_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(making, "make_part", original)
     _, progress = make_library([tmp_path / "data"], tmp_path / "lib")
     assert (progress.parts_found, progress.parts_made) == (2, 2)
-    assert_same(load_prepared(tmp_path / "lib")[0].library, read_library([tmp_path / "data"]))
+    assert_same(load_prepared(tmp_path / "lib")[0].library, load_sources([tmp_path / "data"]).library)
 
 
 def test_processes_give_the_same_library_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,13 @@ import pytest
 
 from rnafold.data.stoichiometry import build_chains
 from rnafold.errors import InputError
+from rnafold.files.budget import Budget
 from rnafold.structure import Target
 from rnafold.templates import reading
 from rnafold.templates.library import gate_for
+from rnafold.templates.making import make_library
 from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.reading import load_models, load_sources, name_apart, read_library
+from rnafold.templates.reading import load_models, load_sources, name_apart
 from rnafold.templates.sources import ModellingTask, Sources
 from tests.pieces.folds import FOLDS, make_entries, make_pairing
 
@@ -37,32 +39,32 @@ def test_a_library_is_read_from_tables_and_the_second_time_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _write_tables(tmp_path / "data")
-    first = read_library([tmp_path / "data"], tmp_path / "cache")
+    first = load_sources([tmp_path / "data"], tmp_path / "cache").library
     assert first.ids == [entry.target.target_id for entry in make_entries()]
     monkeypatch.setattr(reading, "read_entries", lambda *_: pytest.fail("read the tables again"))
-    second = read_library([tmp_path / "data"], tmp_path / "cache")
+    second = load_sources([tmp_path / "data"], tmp_path / "cache").library
     assert isinstance(second.coords, np.memmap)
     np.testing.assert_array_equal(second.coords, first.coords)
 
 
 def test_changed_tables_are_read_again(tmp_path: Path) -> None:
     _write_tables(tmp_path / "data")
-    read_library([tmp_path / "data"], tmp_path / "cache")
+    load_sources([tmp_path / "data"], tmp_path / "cache")
     path = tmp_path / "data" / "train_sequences.csv"
     path.write_text(path.read_text().replace("2001-05-01", "2001-05-02x"[:10]))
-    assert str(read_library([tmp_path / "data"], tmp_path / "cache").chain_date(0)) == "2001-05-02"
+    assert str(load_sources([tmp_path / "data"], tmp_path / "cache").library.chain_date(0)) == "2001-05-02"
 
 
 def test_a_folder_without_structures_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"{tmp_path.name}: found no train_labels"):
-        read_library([tmp_path])
+        load_sources([tmp_path])
 
 
 def test_an_unreadable_structure_file_is_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     _write_tables(tmp_path)
     (tmp_path / "bad.cif").write_text("no structure\n")
     with caplog.at_level(logging.WARNING):
-        assert read_library([tmp_path]).num_entries == len(make_entries())
+        assert load_sources([tmp_path]).library.num_entries == len(make_entries())
     assert "1 of 1 structure files left out" in caplog.text
 
 
@@ -82,7 +84,7 @@ def test_files_of_one_name_in_several_folders_all_give_entries(tmp_path: Path) -
     for folder, index in (("gly", 0), ("cob", 2)):
         _write_model(tmp_path / folder / "model_0.pdb", index, released="01-JAN-10")
     _write_model(tmp_path / "model_1.pdb", released="01-JAN-10")
-    library = read_library([tmp_path, tmp_path / "gly"])
+    library = load_sources([tmp_path, tmp_path / "gly"]).library
     assert sorted(library.ids) == ["cob/model_0_A", "gly/model_0_A", "model_1_A"]
     assert sorted(library.frames) == ["cob/model_0", "gly/model_0", "model_1"]
     assert len(Sources(library, None).complexes) == 3  # no two of them share a frame
@@ -100,7 +102,7 @@ def test_two_files_with_a_common_beginning_never_join_a_complex(tmp_path: Path) 
         chains=build_chains([("A", 1, first_length), ("B", 1, entries[1].target.length)]),
         cutoff=datetime.date(2030, 1, 1),
     )
-    sources = Sources(read_library([tmp_path]), None)
+    sources = Sources(load_sources([tmp_path]).library, None)
     assert sources.library.allowed(gate_for(target)).all(), "rna_1 is neither rna_a nor rna_b"
     pairing = make_pairing("".join(FOLDS[name][1] for name in names))
     task = ModellingTask(target=target, pairing=pairing, sources=sources, gate=gate_for(target))
@@ -118,7 +120,7 @@ def test_files_are_named_apart_by_ending_or_folder() -> None:
 @pytest.mark.parametrize("name", ["m.pdb.gz", "pdbm.ent.gz", "m.ent", "M.PDB"])
 def test_packed_files_are_found_in_a_folder(tmp_path: Path, name: str) -> None:
     _write_model(tmp_path / name)
-    assert read_library([tmp_path]).num_undated == 1
+    assert load_sources([tmp_path]).library.num_undated == 1
 
 
 @pytest.mark.parametrize("fault", ["cut", "stars", "packed", "renamed"])
@@ -134,7 +136,7 @@ def test_a_damaged_file_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCap
     for _ in range(2):  # the second time from the cache
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            assert read_library([tmp_path], cache).ids == ["good_A"]
+            assert load_sources([tmp_path], cache).library.ids == ["good_A"]
         assert "1 of 2 structure files left out, first: " in caplog.text and "bad.pdb" in caplog.text
 
 
@@ -146,11 +148,55 @@ def test_a_cache_that_cannot_be_used_costs_a_warning(
     if damage == "a file in its place":
         (tmp_path / "cache").write_text("x")
     else:
-        read_library([tmp_path / "data"], tmp_path / "cache")
+        load_sources([tmp_path / "data"], tmp_path / "cache")
         next((tmp_path / "cache").glob("library-*/names.json")).write_text("[]")
     with caplog.at_level(logging.WARNING):
-        assert read_library([tmp_path / "data"], tmp_path / "cache").num_entries == len(make_entries())
+        assert load_sources([tmp_path / "data"], tmp_path / "cache").library.num_entries == len(make_entries())
     assert ("is not kept" if damage == "a file in its place" else "read again") in caplog.text
+
+
+class _Clock:
+    """Goes on by a second whenever it is asked."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+def test_reading_stops_when_its_time_is_up_and_what_was_read_is_the_library(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(8):
+        _write_model(tmp_path / "files" / f"m{number}.pdb", released="01-JAN-10")
+    with caplog.at_level(logging.WARNING):
+        # 12 s by this clock: of the 8 files, each asked for once, those within seven tenths of the time
+        found = load_sources([tmp_path / "files"], tmp_path / "cache", Budget(9.0, _Clock())).library.num_entries
+    assert 0 < found < 8
+    assert f"{8 - found} of 8 structure files were not read: the time for reading is up" in caplog.text
+    # half a library is not kept for a whole one
+    assert load_sources([tmp_path / "files"], tmp_path / "cache").library.num_entries == 8
+
+
+@pytest.mark.parametrize("seconds", [0.0, 8.0])
+def test_a_table_is_read_while_there_is_time(tmp_path: Path, caplog: pytest.LogCaptureFixture, seconds: float) -> None:
+    _write_tables(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        sources = load_sources([tmp_path], None, Budget(seconds, _Clock()))
+    assert sources.library.num_entries < len(make_entries())
+    assert (sources.library.num_entries > 0) == (seconds > 0)
+    assert "table 1 of 1 was not read to its end" in caplog.text
+    assert "loops of the library were not all cut" in caplog.text
+
+
+def test_a_library_made_before_is_used_however_little_time_there_is(tmp_path: Path) -> None:
+    _write_tables(tmp_path / "data")
+    make_library([tmp_path / "data"], tmp_path / "library")
+    sources = load_sources([tmp_path / "library"], None, Budget(0.0, _Clock()))
+    assert sources.library.num_entries == len(make_entries())
+    assert sources.fragments(None).count() == load_sources([tmp_path / "data"]).fragments(None).count()
 
 
 def test_an_unreadable_table_costs_itself_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -158,7 +204,7 @@ def test_an_unreadable_table_costs_itself_alone(tmp_path: Path, caplog: pytest.L
     (tmp_path / "train_labels.csv").write_text("ID,resname\n")
     _write_model(tmp_path / "mine.pdb")
     with caplog.at_level(logging.WARNING):
-        assert read_library([tmp_path]).ids == ["mine_A"]
+        assert load_sources([tmp_path]).library.ids == ["mine_A"]
     assert "a table of known structures is left out" in caplog.text
 
 
