@@ -60,7 +60,8 @@ def _fold(arguments: argparse.Namespace) -> int:
 
     from rnafold.data.sequences import read_sequences
     from rnafold.features.wishes import read_wishes
-    from rnafold.prediction.fold import FoldOptions, check_wishes, open_folder
+    from rnafold.prediction.fold import FoldOptions, open_folder
+    from rnafold.prediction.obedience import check_wishes
     from rnafold.report.fold_page import write_fold
 
     targets = read_sequences(arguments.sequence, one_complex=arguments.complex)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,13 +24,14 @@ from rnafold.errors import InputError
 from rnafold.features.alignment_files import find_msa
 from rnafold.features.msa import read_msa
 from rnafold.features.secondary import predict_pairing
-from rnafold.features.wishes import PairWishes, is_formed
+from rnafold.features.wishes import PairWishes
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.prediction.expected_error import expect_errors
 from rnafold.prediction.features import TolerantFeatures
 from rnafold.prediction.losses import StepLosses
+from rnafold.prediction.obedience import keep_obedient, list_unmet, meet_wishes
 from rnafold.prediction.pick import OutsideModels, open_sources
-from rnafold.prediction.slots import NUM_SLOTS, SlotsConfig, load_slots, pick_five
+from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.structure import Candidate, FloatArray, IntArray, Pairing, Target
 from rnafold.templates.library import TemplateLibrary, gate_for
 from rnafold.templates.pipeline import apply_jury, build_candidates
@@ -124,12 +125,12 @@ class Folder:
         if self.network is not None:
             rated, refined = self.network.refine(task, candidates, began + _REFINED_BY * self.options.seconds)
             candidates = [*rated, *refined]
-        wanted = keep_obedient(target, candidates, wishes)
+        wanted = keep_obedient(target, meet_wishes(target, candidates, wishes), wishes)
         five = pick_five(target, wanted, self.slots, pairing=task.pairing, seed=self.options.seed)
         if self.outside is not None:
             with self.losses.allow("candidates of other programs", target.target_id):
                 five = self.outside.choose(target, five, task.pairing, self.slots, seed=self.options.seed)
-        pool = [*candidates, *self._judged(target)]
+        pool = [*wanted, *self._judged(target)]
         tokens = rna.encode_sequence(target.sequence)
         return Folded(
             target=target,
@@ -239,50 +240,3 @@ def _open_network(folder: Folder) -> "CandidateSolver | None":
         before=folder.before,
         losses=folder.losses,
     )
-
-
-def keep_obedient(target: Target, candidates: Sequence[Candidate], wishes: PairWishes) -> list[Candidate]:
-    """The candidates that meet most of the wishes, at least five where there are as many."""
-    if not wishes:
-        return list(candidates)
-    counts = [len(list_unmet(target, candidate.coords, wishes)) for candidate in candidates]
-    limit = sorted(counts)[min(NUM_SLOTS, len(counts)) - 1]
-    return [candidate for candidate, count in zip(candidates, counts) if count <= limit]
-
-
-def list_unmet(target: Target, coords: FloatArray, wishes: PairWishes) -> list[str]:
-    """The wishes that a model (L, 3) does not meet, in words, positions from 1 over all chains."""
-    if not wishes:
-        return []
-    partner = pairs_from_coords(rna.encode_sequence(target.sequence), coords)
-    letters = target.sequence
-    unmet = [
-        f"{letters[i]}{i + 1} and {letters[j]}{j + 1} do not pair"
-        for i, j in wishes.formed
-        if not is_formed(coords, (i, j))
-    ]
-    unmet += [f"{letters[i]}{i + 1} and {letters[j]}{j + 1} pair" for i, j in wishes.forbidden if partner[i] == j]
-    return unmet + [
-        f"{letters[i]}{i + 1} pairs with {letters[partner[i]]}{partner[i] + 1}"
-        for i in wishes.unpaired
-        if partner[i] >= 0
-    ]
-
-
-def check_wishes(targets: Sequence[Target], wishes: Mapping[str, PairWishes]) -> None:
-    """Warns of wishes that no model can meet: loops too short to close, pairs that are not canonical.
-
-    Nothing is refused: what can be met of the rest is.
-    """
-    matrix = rna.canonical_pair_matrix()
-    for target in targets:
-        tokens = rna.encode_sequence(target.sequence)
-        for i, j in wishes.get(target.target_id, PairWishes()).formed:
-            same = any(chain.start <= i and j < chain.stop for chain in target.chains)
-            if same and j - i <= 3:
-                log.warning("%s: positions %d and %d are too near to pair", target.target_id, i + 1, j + 1)
-            elif not matrix[tokens[i], tokens[j]]:
-                pair = f"{target.sequence[i]}{i + 1} and {target.sequence[j]}{j + 1}"
-                log.warning(
-                    "%s: %s make no canonical pair; the models are built as if they did", target.target_id, pair
-                )

@@ -16,7 +16,8 @@ from rnafold.data.demo import write_demo_data
 from rnafold.data.sequences import read_sequences
 from rnafold.features.wishes import PairWishes
 from rnafold.prediction.expected_error import expect_errors
-from rnafold.prediction.fold import FoldOptions, list_unmet, open_folder
+from rnafold.prediction.fold import FoldOptions, open_folder
+from rnafold.prediction.obedience import list_unmet
 from rnafold.scoring.tm import measure_d0
 from rnafold.structure import Candidate
 
@@ -138,3 +139,11 @@ def test_what_cannot_be_meant_is_one_line(
     assert main(["fold", *arguments, "--no-network", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith(said)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_wished_pseudoknot_is_built() -> None:
+    (target,) = read_sequences("GGCGCGGCACCGUCCGCGGAACAAACGG")
+    wished = tuple((i, int(j)) for i, j in enumerate(rna.parse_dot_bracket("..(((((..[[[.)))))......]]].")) if j > i)
+    folded = open_folder(ALONE, [target]).fold(target, PairWishes(formed=wished))
+    assert folded.unmet == ((),) * 5
+    assert any("pulled together" in model.note for model in folded.models)
