@@ -1,5 +1,6 @@
 """Arrays computed once for each target, in parallel, and kept on disk under the digest of what they depend on."""
 
+import functools
 import hashlib
 import json
 import math
@@ -9,7 +10,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from rnafold.files.atomic import replace_file
+from rnafold.files.dealing import deal
 from rnafold.files.mounts import find_made
 
 # What zipfile, zlib and numpy raise where a file was cut or flipped: a length beyond the memory, a lock never set.
@@ -91,10 +93,12 @@ def compute_all(
         return
     # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=min(jobs, len(items)), mp_context=context) as pool:
-        futures = [pool.submit(work, item, path) for item, path in items]
-        for future in tqdm(as_completed(futures), total=len(futures), desc=description, disable=None):
-            if not future.cancelled():
-                future.result()
-            if time.monotonic() > end:
-                pool.shutdown(wait=False, cancel_futures=True)
+    count = min(jobs, len(items))
+    with ProcessPoolExecutor(max_workers=count, mp_context=context) as pool:
+        done = deal(pool, count, functools.partial(_call, work), items, lambda: time.monotonic() <= end)
+        for _ in tqdm(done, total=len(items), desc=description, disable=None):
+            pass
+
+
+def _call(work: Callable[[Any, Path], None], pair: tuple[Any, Path]) -> None:
+    work(*pair)

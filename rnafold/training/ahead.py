@@ -6,8 +6,8 @@ a call that was stopped goes on and a run that finds a part makes the rest itsel
 
 import logging
 import multiprocessing
-from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from rnafold.data.selection import Entries, choose_entries
 from rnafold.features.msa import ProfileCache
 from rnafold.features.pairing_cache import FoldTask
 from rnafold.features.source import FeatureSource
+from rnafold.files.dealing import deal
 from rnafold.files.mounts import find_made
 from rnafold.structure import Target
 from rnafold.training.assemblies import Assemblies
@@ -103,26 +104,10 @@ def _fold_all(tasks: Mapping[Path, FoldTask], jobs: int, budget: TimeBudget, mad
         ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool,
         tqdm(total=len(missing), desc="base pairs", disable=None) as bar,
     ):
-        running: set[Future[None]] = set()
-        for task in missing:
-            if not budget.allows():
-                break
-            running.add(pool.submit(_fold, task))
-            if len(running) >= 2 * jobs:
-                over, running = wait(running, return_when=FIRST_COMPLETED)
-                made.done["pairings"] += _settle(over, bar)
-        made.done["pairings"] += _settle(running, bar)
+        for _ in deal(pool, jobs, _fold, missing, budget.allows):
+            made.done["pairings"] += 1
+            bar.update()
 
 
 def _fold(task: FoldTask) -> None:
     task.run()
-
-
-def _settle(futures: Iterable[Future[None]], bar: "tqdm[Any]") -> int:
-    """Waits for futures and counts them; what failed in one is raised."""
-    done = 0
-    for future in futures:
-        future.result()
-        bar.update()
-        done += 1
-    return done

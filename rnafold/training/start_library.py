@@ -7,13 +7,12 @@ than they will be of a new target.
 
 import datetime
 import functools
-import itertools
 import logging
 import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from rnafold.features.cache import digest, save_arrays
 from rnafold.features.pairing_cache import PairingCache
+from rnafold.files.dealing import deal
 from rnafold.files.mounts import find_made
 from rnafold.structure import Entry, cut_target
 from rnafold.templates.folds import FoldModels
@@ -155,16 +155,9 @@ class StartLibrary:
                 # spawn: a forked copy of a process that already runs threads (torch, BLAS) may hang
                 context = multiprocessing.get_context("spawn")
                 with ProcessPoolExecutor(self.jobs, context, _open_library, (self.arguments, pairings)) as pool:
-                    waiting = iter(jobs)
-                    running = {pool.submit(_build_one, job) for job in itertools.islice(waiting, 2 * self.jobs)}
-                    while running:
-                        over, running = wait(running, return_when=FIRST_COMPLETED)
-                        for future in over:
-                            future.result()
-                        done += len(over)
-                        bar.update(len(over))
-                        more = 0 if spent() else len(over)
-                        running |= {pool.submit(_build_one, job) for job in itertools.islice(waiting, more)}
+                    for _ in deal(pool, self.jobs, _build_one, jobs, lambda: not spent()):
+                        done += 1
+                        bar.update()
         if done < len(jobs):
             log.info("start structures: %d of %d made in time, the others start ideal", done, len(jobs))
 
