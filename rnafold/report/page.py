@@ -9,13 +9,15 @@ from typing import Any
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.run_folder import RunFolder, RunRecord, read_run
-from rnafold.report import sections
 from rnafold.report.choice import write_choices
 from rnafold.report.curves import PREDICTION_COLORS, Figure
 from rnafold.report.reliability import write_reliability
+from rnafold.report.run_sections import write_facts, write_header, write_learning, write_machine, write_plan
 from rnafold.report.script import SCRIPT
+from rnafold.report.sections import Section
 from rnafold.report.structures import TargetResult, build_view, choose_targets, collect_results, measure_quality
 from rnafold.report.style import STYLE
+from rnafold.report.target_sections import write_targets, write_validation_targets, write_viewer
 from rnafold.report.versus import write_versus_run, write_versus_submission, write_winners
 from rnafold.scoring.choice import measure_choices
 from rnafold.scoring.tm import Mode
@@ -59,24 +61,24 @@ def write_report(
     by_id = {result.score.target_id: quality for result, quality in zip(results, qualities)}
     views = [build_view(result, by_id[result.score.target_id], mode) for result in chosen]
     figures: list[Figure] = []
-    body = [sections.write_header(record, results)]
+    body = [write_header(record, results)]
     if results:
-        part, drawn = sections.write_targets(results, qualities, [view["id"] for view in views])
+        part, drawn = write_targets(results, qualities, [view["id"] for view in views])
         trust, compared = write_reliability([result.score for result in results], expected, why)
         choices = [] if submission is None or labels is None else measure_choices(submission, labels, expected)
         winners = write_winners([result.score for result in results], expected)
-        body += [part, sections.write_viewer(views), trust, winners, write_choices(choices, expected)]
+        body += [part, write_viewer(views), trust, winners, write_choices(choices, expected)]
         figures += [*drawn, *compared]
     if versus is not None:
         beside, drawn = _set_beside(record, results, versus, submission, labels, mode)
         body.insert(2 if results else 1, beside)
         figures += drawn
-    for part, drawn in (sections.write_learning(record), sections.write_machine(record)):
+    for part, drawn in (write_learning(record), write_machine(record)):
         body.append(part)
         figures += drawn
     if not results:
-        body.append(sections.write_validation_targets(record))
-    body += [sections.write_plan(record), sections.write_facts(record)]
+        body.append(write_validation_targets(record))
+    body += [write_plan(record), write_facts(record)]
     path = RunFolder(run).report_file if out is None else out
     write_text(path, build_page(record.name, "".join(body), figures, views))
     return path
@@ -89,7 +91,7 @@ def _set_beside(
     submission: Path | None,
     labels: Path | None,
     mode: Mode,
-) -> sections.Section:
+) -> Section:
     """The section about the second run or submission."""
     if versus.is_dir():
         return write_versus_run(record, read_run(versus))

@@ -16,7 +16,7 @@ from rnafold.errors import InputError
 from rnafold.files.run_folder import read_run, thin_curve
 from rnafold.report import write_report
 from rnafold.report.curves import describe_change
-from rnafold.report.sections import write_plan
+from rnafold.report.run_sections import write_plan
 from rnafold.report.structures import (
     TargetResult,
     build_view,
