@@ -12,7 +12,7 @@ from rnafold.features.build import padded_length
 
 # Seconds of a training step's share on one CPU core: a pass, a residue, a pair of residues. Source: fitted to base's
 # passes of 16 to 256 residues and plain's, float32, AMD EPYC; what matters is what they are to each other.
-CPU_SECONDS = {"pair": (0.034, 3.4e-4, 8.8e-6), "plain": (0.01, 3.0e-4, 1e-8)}
+CPU_SECONDS = {"pair": (0.04, 2.1e-4, 6.5e-6), "plain": (0.015, 1.7e-4, 2e-7)}
 # Pairs of one pass on a CPU, above one example: the pair track's tensors then stay below the 32 MiB from which on the
 # system is asked for the memory of each anew, and a pass keeps half a GiB for its gradient.
 MOST_PAIRS_ON_CPU = 2**16

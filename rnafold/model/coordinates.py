@@ -11,6 +11,7 @@ from rnafold import rna
 from rnafold.assembly.settle import MARGIN, STEP
 from rnafold.model import layers
 from rnafold.model.heads import tm_scale
+from rnafold.model.products import Linear
 
 # Distances in Å beyond this do not pull.
 FARTHEST_PULL = 60.0
@@ -38,9 +39,9 @@ class Relaxation(nn.Module):
     def __init__(self, width: int, channels: int, steps: int) -> None:
         super().__init__()
         self.norm_pair = nn.LayerNorm(channels)
-        self.change = nn.Linear(channels, 2)
+        self.change = Linear(channels, 2)
         self.norm_single = nn.LayerNorm(width)
-        self.shift = nn.Linear(width, 3)
+        self.shift = Linear(width, 3)
         self.rates = nn.Parameter(torch.full((steps,), RELAXATION_RATE))
         # nearly zero: a fresh network hands the start through to a hundredth of an Å, since a short target's TM-score
         # counts tenths of an Å

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rnafold import rna
 from rnafold.model.chunks import count_rows
+from rnafold.model.products import Linear
 
 # Centres of the distogram's bins in Å; the last bin holds everything beyond.
 DISTOGRAM_MINIMUM, DISTOGRAM_STEP, DISTOGRAM_BINS = 3.0, 1.0, 40
@@ -44,8 +45,8 @@ class PairHeads(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.distogram = nn.Linear(channels, DISTOGRAM_BINS)
-        self.pairs = nn.Linear(channels, 1)
+        self.distogram = Linear(channels, DISTOGRAM_BINS)
+        self.pairs = Linear(channels, 1)
         nn.init.constant_(self.pairs.bias, -4.0)  # most residues do not pair with each other
 
     def forward(self, symmetric: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,8 +64,8 @@ class ConfidenceHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width + 2 * MEASURES + 4, 64)
-        self.correct = nn.Linear(64, 2)
+        self.expand = Linear(width + 2 * MEASURES + 4, 64)
+        self.correct = Linear(64, 2)
         nn.init.normal_(self.correct.weight, std=1e-2)
         nn.init.zeros_(self.correct.bias)
 

@@ -16,9 +16,11 @@ from rnafold.config.settings import ModelConfig
 from rnafold.features.batch import Batch
 from rnafold.features.build import NUM_RESIDUE_CHANNELS, START_CONFIDENCE_CHANNEL
 from rnafold.model import layers, pair_track
+from rnafold.model.attention import rotary_angles
 from rnafold.model.coordinates import Relaxation, repair_geometry
 from rnafold.model.encoder import Embeddings, MountedEncoder
 from rnafold.model.heads import ConfidenceHead, PairHeads, measure_agreement
+from rnafold.model.products import Linear
 from rnafold.model.ribonanza import RibonanzaShape
 from rnafold.rna import NUM_TOKENS
 
@@ -65,7 +67,7 @@ class PlainNetwork(nn.Module):
             for _ in range(config.layers)
         )
         self.norm_out = nn.LayerNorm(width)
-        self.step = nn.Linear(width, 3)
+        self.step = Linear(width, 3)
         self.max_recycles = config.max_recycles
         self.recomputed: Checkpointing = False
 
@@ -74,7 +76,7 @@ class PlainNetwork(nn.Module):
         if recycles:
             raise ValueError("the plain network does not recycle")
         x = self.norm_in(self.tokens(batch.tokens) + self.chains(batch.chain_index.clamp_max(NUM_CHAIN_ROWS - 1)))
-        rotary = layers.rotary_angles(torch.cumsum(batch.mask.long(), 1), self.head_channels)
+        rotary = rotary_angles(torch.cumsum(batch.mask.long(), 1), self.head_channels)
         mask = batch.mask[:, None, None, :]
         for block in self.blocks:
             x = run_block(block, x, rotary, mask, use_checkpointing=self.recomputed is True and self.training)
@@ -103,10 +105,10 @@ class PairNetwork(nn.Module):
         width, channels = config.width, config.pair_channels
         self.head_channels = width // config.attention_heads
         self.tokens = nn.Embedding(NUM_TOKENS, width)
-        self.residue = nn.Linear(NUM_RESIDUE_CHANNELS, width)
+        self.residue = Linear(NUM_RESIDUE_CHANNELS, width)
         self.pair_input = pair_track.PairInput(channels)
         self.norm_bias = nn.LayerNorm(channels)
-        self.bias = nn.ModuleList(nn.Linear(channels, config.attention_heads, bias=False) for _ in range(config.layers))
+        self.bias = nn.ModuleList(Linear(channels, config.attention_heads, bias=False) for _ in range(config.layers))
         self.blocks = nn.ModuleList(
             layers.TransformerBlock(width, config.attention_heads, config.feed_forward, config.dropout)
             for _ in range(config.layers)
@@ -119,7 +121,7 @@ class PairNetwork(nn.Module):
         self.stages = list(itertools.pairwise(cuts))
         self.relaxation = Relaxation(width, channels, config.relax_steps)
         self.norm_out = nn.LayerNorm(width)
-        self.lddt = nn.Linear(width, 1)
+        self.lddt = Linear(width, 1)
         self.pair_heads = PairHeads(channels)
         self.judge = ConfidenceHead(width)  # under this name it stands in weights and checkpoints
         self.max_recycles = config.max_recycles
@@ -161,7 +163,7 @@ class PairNetwork(nn.Module):
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
         if encoded is not None:
             single, pair = single + encoded.single, pair + encoded.pair
-        rotary = layers.rotary_angles(batch.residue_index, self.head_channels)
+        rotary = rotary_angles(batch.residue_index, self.head_channels)
         key_mask = layers.key_mask(batch.mask)
         recompute_updates = bool(self.recomputed) and self.training
         recompute_blocks = self.recomputed is True and self.training

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from rnafold.model import layers
 from rnafold.model.chunks import count_rows
+from rnafold.model.products import Linear, linear, linear_each
 
 NUM_RELATIVE = 2 * 16 + 3
 # Columns of the input: pairing, its logarithm, covariation and sampled pairs; how far the start is from the templates
@@ -46,6 +47,12 @@ def add_in_place(change: Tensor, whole: Tensor) -> Tensor:
     return change.add_(whole) if change.dtype == whole.dtype else whole + change
 
 
+def normalize(pair: Tensor) -> Tensor:
+    """Layer norm over the channels; by a scale of ones, since without any it takes a CPU twice as long."""
+    channels = pair.shape[-1:]
+    return F.layer_norm(pair, channels, pair.new_ones(channels), pair.new_zeros(channels))
+
+
 def mask_keys(biases: Tensor, key_mask: Tensor) -> Tensor:
     """Biases, float32 and laid out anew where they are a turned view, plus a mask that broadcasts."""
     whole = biases.float().contiguous()
@@ -73,7 +80,7 @@ class PairInput(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.features = nn.Linear(PAIR_INPUTS, channels)
+        self.features = Linear(PAIR_INPUTS, channels)
         self.relative = nn.Embedding(NUM_RELATIVE, channels)
 
     def project_known(self, known: Sequence[Tensor], relative: Tensor, consensus: Consensus) -> Tensor:
@@ -88,7 +95,7 @@ class PairInput(nn.Module):
         columns = [weight[:, KNOWN]] if consensus.basis is None else [weight[:, KNOWN], weight[:, SHOWN]]
         chosen = torch.cat(columns, 1)
         # what is the same for all pairs of a target is added to its rows of the embedding
-        constant = F.linear(consensus.sure, weight[:, SURE], self.features.bias)
+        constant = linear(consensus.sure, weight[:, SURE], self.features.bias)
         table = (self.relative.weight + constant[:, None]).flatten(0, 1)
         place = relative + NUM_RELATIVE * torch.arange(len(relative), device=relative.device)[:, None, None]
 
@@ -97,7 +104,7 @@ class PairInput(nn.Module):
             inputs = torch.stack([pairing, pairing.clamp_min(1e-4).log() / 10.0, covariation, sampled], -1)
             if consensus.basis is not None:
                 inputs = torch.cat([inputs, consensus.basis[:, rows]], -1)
-            return (add_in_place(F.linear(inputs, chosen), F.embedding(place[:, rows], table)),)
+            return (add_in_place(linear(inputs, chosen), F.embedding(place[:, rows], table)),)
 
         return by_rows(project, relative)[0]
 
@@ -121,7 +128,7 @@ class PairInput(nn.Module):
                 if consensus.mean is not None:
                     off = ((distance[..., None] - consensus.mean[:, rows]) / 10.0).tanh() * seen
                     inputs = torch.cat([inputs, off], -1)
-            return (add_in_place(F.linear(inputs, chosen), projected[:, rows]),)
+            return (add_in_place(linear(inputs, chosen), projected[:, rows]),)
 
         return by_rows(project, coords)[0]
 
@@ -137,15 +144,15 @@ class PairUpdate(nn.Module):
     def __init__(self, width: int, channels: int, heads: int) -> None:
         super().__init__()
         self.norm_single = nn.LayerNorm(width)
-        self.left = nn.Linear(width, channels)
-        self.right = nn.Linear(width, channels)
-        self.combine = nn.Linear(channels, channels)
+        self.left = Linear(width, channels)
+        self.right = Linear(width, channels)
+        self.combine = Linear(channels, channels)
         self.norm_pair = nn.LayerNorm(channels)
-        self.expand = nn.Linear(channels, 2 * channels)
-        self.contract = nn.Linear(2 * channels, channels)
+        self.expand = Linear(channels, 2 * channels)
+        self.contract = Linear(2 * channels, channels)
         self.norm_read = nn.LayerNorm(channels)
-        self.attend = nn.Linear(channels, heads, bias=False)
-        self.read = nn.Linear(heads * channels, width)
+        self.attend = Linear(channels, heads, bias=False)
+        self.read = Linear(heads * channels, width)
 
     def forward(
         self, single: Tensor, pair: Tensor, key_mask: Tensor, bias: "BiasProjection"
@@ -160,29 +167,27 @@ class PairUpdate(nn.Module):
         """
         x = self.norm_single(single)
         left, right = self.left(x), self.right(x)
-        batch, length, channels = right.shape
-        # the product of the singles and `combine` as one product: (R, C) of the left by (C, L x C) of the right, with
-        # a column of ones for the offset, so that no (B, L, L, C) product is made
-        combine = torch.cat([self.combine.weight.t(), self.combine.bias[None]])
-        ones = right.new_ones(batch, length, 1)
-        left = torch.cat([left, ones], -1)
-        right = (torch.cat([right, ones], -1).transpose(1, 2)[..., None] * combine[None, :, None]).flatten(2)
+        length = right.shape[1]
+        # the product of the singles and `combine` as one product: (R, C) of the left by (L x C, C) of the right, with
+        # no (B, L, L, C) product in between
+        right = (right[:, :, None] * self.combine.weight).flatten(1, 2)
+        combined = self.combine.bias.repeat(length)
         heads = len(self.attend.weight)
         weight = torch.cat([self.attend.weight * self.norm_read.weight, bias.weight])
         offset = F.pad(bias.offset, (heads, 0))
 
         def update(rows: slice) -> tuple[Tensor, ...]:
             part = pair[:, rows]
-            product = torch.bmm(left[:, rows], right).view(batch, -1, length, channels)
-            part = add_in_place(product, part)
+            product = linear_each(left[:, rows], right, combined)
+            part = add_in_place(product.view(part.shape), part)
             change = self.contract(F.gelu(self.expand(self.norm_pair(part))))
             part = add_in_place(change, part)
             # norms differ by scale and offset alone: the offset before the softmax would change no weight
-            normed = F.layer_norm(part, (channels,))
-            both = F.linear(normed, weight, offset)
-            weights = mask_keys(both[..., :heads].permute(0, 1, 3, 2), key_mask[:, None, None]).softmax(-1)
+            normed = normalize(part)
+            attention, biases = linear(normed, weight, offset).tensor_split([heads], -1)
+            weights = mask_keys(attention.permute(0, 1, 3, 2), key_mask[:, None, None]).softmax(-1)
             read = weights.to(normed.dtype) @ normed * self.norm_read.weight + self.norm_read.bias
-            return part, self.read(read.flatten(2)), both[..., heads:].permute(0, 1, 3, 2)
+            return part, self.read(read.flatten(2)), biases.permute(0, 1, 3, 2)
 
         pair, change, biases = by_rows(update, pair)
         return single + change, pair, bias.split(biases, key_mask)
@@ -205,8 +210,7 @@ class BiasProjection:
         """Masks (layers, B, H, L, L) for the attention of each layer, -inf for padded keys."""
 
         def project(rows: slice) -> tuple[Tensor, ...]:
-            normed = F.layer_norm(pair[:, rows], pair.shape[-1:])
-            return (F.linear(normed, self.weight, self.offset).permute(0, 1, 3, 2),)
+            return (linear(normalize(pair[:, rows]), self.weight, self.offset).permute(0, 1, 3, 2),)
 
         return self.split(by_rows(project, pair)[0], key_mask)
 

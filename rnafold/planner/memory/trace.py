@@ -48,6 +48,11 @@ def split_count(count: int) -> tuple[int, int]:
     return (count, 0) if count % SYMBOLIC_BATCH else (0, count // SYMBOLIC_BATCH)
 
 
+def count_wide_product(x: Tensor, weight: Tensor, *_arguments: Any, out_val: Tensor) -> int:
+    """Operations of the product that model.products takes on a CPU, which torch's own table lacks."""
+    return 2 * out_val.numel() * weight.shape[1]
+
+
 VIEW_NAMES = frozenset(VIEWS.split())
 
 
@@ -114,7 +119,8 @@ class Recorder(TorchDispatchMode):
     def _count(self, func: Any, args: Any, kwargs: Any, result: Any, made: list[Tensor]) -> None:
         read = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
         sizes = [split_count(t.numel() * t.element_size()) for t in read + made]
-        counter = flop_registry.get(func._overloadpacket)
+        is_wide = str(func).startswith("mkldnn._linear_pointwise")
+        counter = count_wide_product if is_wide else flop_registry.get(func._overloadpacket)
         flops = split_count(int(counter(*args, **kwargs, out_val=result))) if counter else (0, 0)
         dtype = next((t.dtype for t in made if t.is_floating_point()), torch.float32)
         # a step has a random number of recycles: their work is counted apart
