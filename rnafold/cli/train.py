@@ -4,8 +4,12 @@ import argparse
 import logging
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rnafold.errors import ExitCode, InputError
+from rnafold.errors import ConfigError, ExitCode, InputError
+
+if TYPE_CHECKING:
+    from rnafold.config.settings import Config
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,6 +44,7 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from rnafold.config.launch import count_launched, name_launched
     from rnafold.config.settings import resolve_config
     from rnafold.machine import resolve_gpu
     from rnafold.report import report_finished_run
@@ -52,7 +57,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if note:
         logging.info("--gpu auto: %s (%s)", gpu, note)
     overrides = list(arguments.set) + ([] if arguments.seed is None else [f"train.seed={arguments.seed}"])
-    config = resolve_config(gpu, arguments.model, overrides)
+    config = resolve_config(gpu, arguments.model, name_launched(gpu, overrides))
+    require_batch(config, count_launched())
     out = arguments.out or Path("runs") / f"{config.model.name}-{Path(gpu).stem}"
     state = train_model(
         config,
@@ -65,3 +71,17 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     report_finished_run(out)
     return ExitCode.FAULT if state.finished == "not_finite" else ExitCode.DONE
+
+
+def require_batch(config: "Config", num_processes: int) -> None:
+    """Refuses, before any data are read, a batch that the processes cannot share.
+
+    Raises:
+        ConfigError: saying what would come out even.
+    """
+    from rnafold.config.machine_use import count_accumulation
+
+    try:
+        count_accumulation(config.train, num_processes)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rnafold.config.launch import is_first_rank
 from rnafold.config.machine_use import count_accumulation
 from rnafold.config.settings import Config
 from rnafold.errors import InputError
@@ -50,7 +51,7 @@ class RunGuard:
 
     def __init__(self, config: Config, out: Path, *, force: bool = False) -> None:
         self.config, self.out, self.force = config, out, force
-        self.is_main = int(os.environ.get("RANK", "0")) == 0
+        self.is_main = is_first_rank()
         self.cache = Path(config.data.cache) / PLANNER_FOLDER
         self.store = TraceStore(self.cache)
         self.rules = load_rules()
