@@ -142,7 +142,7 @@ class DataConfig:
     start_templates: int = 8
     start_assemblies: int = 8
     start_models: str = ""
-    start_hours: float = 0.0
+    start_hours: float = 2.0
     msa: bool = True
     pairing_samples: int = 4
     cache: str = ".cache/rnafold"

@@ -27,6 +27,7 @@ from rnafold.templates.folds import FoldModels
 from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import TemplateLibrary, gate_for_training
 from rnafold.templates.loops import build_fragments
+from rnafold.templates.pieces import cut_pieces, estimate_starts, scale_count
 from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.prepared import PreparedLibrary, describe, load_prepared, save_prepared
 from rnafold.templates.ranker import Ranker
@@ -38,11 +39,6 @@ log = logging.getLogger(__name__)
 VERSION = 5
 # Starting processes costs seconds: fewer chains are built in this one.
 LEAST_FOR_PROCESSES = 64
-# Up to this length starts are made of whole chains; beyond, of overlapping pieces: a crop of up to half a piece lies
-# in one of them.
-LONGEST_WHOLE, PIECE = 2000, 1000
-# A chain up to this length gets all candidates asked for, a longer one fewer in proportion, but no less than so many.
-FULL_COUNTS_UP_TO, LEAST_OF_LONG = 400, 2
 # What the starts of a chain cost besides its length, in residues.
 EFFORT_OF_ANY_CHAIN = 100
 # What a library is opened from: entries, cache, numbers of templates and assemblies, seed, fold models.
@@ -110,22 +106,28 @@ class StartLibrary:
         Entries of one sequence share those of the oldest among them, whose gate is the strictest. The pieces that
         training will draw most often for the time they take are made first; beyond the budget none is begun.
         """
-        oldest: dict[tuple[str, int], Entry] = {}
-        for entry in sorted(entries, key=lambda e: (e.target.cutoff or datetime.date.max, e.target.target_id)):
-            oldest.setdefault(_shape(entry), entry)
-        members = Counter(self.clusters.get(e.target.target_id, e.target.target_id) for e in entries)
-        jobs = [(self._worth(e, members), Job(entry=e, piece=piece)) for e in oldest.values() for piece in _pieces(e)]
-        missing = [(worth, job) for worth, job in jobs if find_made(self.path(job)) is None]
-        missing.sort(key=lambda pair: -pair[0])
-        self._build_all([job for _, job in missing], pairings, budget_seconds)
+        jobs = self.list_jobs(entries)
+        self._build_all([job for job in jobs if find_made(self.path(job)) is None], pairings, budget_seconds)
+        oldest = _find_oldest(entries)
         return StartStore(
             {
                 entry.target.target_id: [
-                    (piece, self.path(Job(entry=oldest[_shape(entry)], piece=piece))) for piece in _pieces(entry)
+                    (piece, self.path(Job(entry=oldest[_shape(entry)], piece=piece)))
+                    for piece in cut_pieces(entry.target.length)
                 ]
                 for entry in entries
             }
         )
+
+    def list_jobs(self, entries: Sequence[Entry]) -> list["Job"]:
+        """The pieces that starts are to be built for, those first that an epoch draws most often for their time."""
+        members = Counter(self.clusters.get(e.target.target_id, e.target.target_id) for e in entries)
+        oldest = sorted(_find_oldest(entries).values(), key=lambda entry: -self._worth(entry, members))
+        return [Job(entry=entry, piece=piece) for entry in oldest for piece in cut_pieces(entry.target.length)]
+
+    def estimate_seconds(self, jobs: Sequence["Job"]) -> float:
+        """Seconds of one core that the candidates of pieces take."""
+        return estimate_starts((stop - first for first, stop in (job.piece for job in jobs)), self.counts)
 
     def _worth(self, entry: Entry, members: Mapping[str, int]) -> float:
         """How often an epoch draws the entry for the time that its starts take, in arbitrary units."""
@@ -136,6 +138,13 @@ class StartLibrary:
         """In `self.jobs` processes, which share the library."""
         if not jobs:
             return
+        log.info(
+            "start structures: %d pieces to make, about %.1f CPU hours in %d processes%s",
+            len(jobs),
+            self.estimate_seconds(jobs) / 3600.0,
+            self.jobs,
+            "" if budget_seconds is None else f"; after {budget_seconds / 3600.0:.2f} h the rest starts ideal",
+        )
         began = time.monotonic()
         _ = self.sources
 
@@ -182,26 +191,12 @@ class StartLibrary:
         save_arrays(self.path(job), Starts.of(apply_jury(task, made)).arrays())
 
 
-def scale_count(count: int, length: int) -> int:
-    """How many of `count` candidates a chain of `length` residues gets: fewer of a long one, as each takes longer."""
-    return min(count, max(LEAST_OF_LONG, round(count * min(1.0, FULL_COUNTS_UP_TO / length))))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
     """A piece (first, stop) of an entry that starts are to be built for."""
 
     entry: Entry
     piece: tuple[int, int]
-
-
-def _pieces(entry: Entry) -> list[tuple[int, int]]:
-    """The whole entry, or overlapping pieces of a long one: any stretch of half a piece lies in one of them."""
-    length = entry.target.length
-    if length <= LONGEST_WHOLE:
-        return [(0, length)]
-    last = length - PIECE
-    return [(first, first + PIECE) for first in [*range(0, last, PIECE // 2), last]]
 
 
 def _open_library(arguments: StartArguments, pairings: PairingCache) -> None:
@@ -216,6 +211,14 @@ def _open_library(arguments: StartArguments, pairings: PairingCache) -> None:
 def _build_one(job: Job) -> None:
     library, pairings = _OPEN[-1]
     library.build_one(job, pairings)
+
+
+def _find_oldest(entries: Sequence[Entry]) -> dict[tuple[str, int], Entry]:
+    """Of the entries of one sequence the oldest, whose gate is the strictest: its starts serve all of them."""
+    oldest: dict[tuple[str, int], Entry] = {}
+    for entry in sorted(entries, key=lambda e: (e.target.cutoff or datetime.date.max, e.target.target_id)):
+        oldest.setdefault(_shape(entry), entry)
+    return oldest
 
 
 def _shape(entry: Entry) -> tuple[str, int]:

@@ -40,7 +40,7 @@ def test_a_batch_that_the_processes_cannot_share_is_refused_before_any_data_are_
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = resolve_config("cpu", "minimal", ["train.micro_batch=3", "train.effective_batch=6"])
-    with pytest.raises(ConfigError, match="found 6, but train.micro_batch 3 x train.accumulation 2 x 4 GPU = 24"):
+    with pytest.raises(ConfigError, match=r"found 6, but train.micro_batch 3 x train.accumulation 2 x 4 GPU = 24"):
         require_batch(config, 4)
     monkeypatch.setenv("WORLD_SIZE", "3")
     assert main(["train", "--gpu", "cpu", "--data", "nowhere", "--set", "train.effective_batch=7"]) == 2

@@ -23,7 +23,7 @@ from rnafold.planner.plan import Plan, Request, build_plan
 from rnafold.planner.quota.ledger import LedgerSession, read_sessions
 from rnafold.planner.quota.rules import QuotaState, load_rules
 from rnafold.planner.show import format_plan, plan_to_json
-from rnafold.planner.time.hours import HoursModel, estimate_hours, first_builds
+from rnafold.planner.time.hours import HoursEstimate, HoursModel, estimate_hours, first_builds
 from rnafold.planner.time.load import TrainingLoad, assume_load, deal_epochs, read_load
 from rnafold.planner.time.measurements import (
     Measurement,
@@ -35,6 +35,7 @@ from rnafold.planner.time.measurements import (
 )
 from rnafold.planner.time.roofline import estimate_step, interpolate, rate_tflops
 from rnafold.training.guard import KERNEL_VARIABLE, RunGuard, bound_gib
+from rnafold.training.prepare import open_start_library
 from rnafold.training.run import train_model
 from tests.pieces.timing import measure_growth
 from tests.pieces.tiny import TINY_MODEL
@@ -262,6 +263,29 @@ def test_measured_steps_replace_the_roofline(store: TraceStore) -> None:
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, feed_forward=64))
     related = estimate_hours(HoursModel(other, traces, found, "here"), load, work)
     assert "other models" in related.source and related.is_calibrated
+
+
+def test_start_structures_are_planned_within_their_budget(store: TraceStore, tmp_path: Path) -> None:
+    load = dataclasses.replace(assume_load(config_of("cpu"), 40), start_seconds=14_400.0)
+    traces = {64: store.get(trace_key(config_of("cpu"), 64))}
+
+    def hours_of(start_hours: float) -> HoursEstimate:
+        config = config_of("cpu", "data.jobs=2", f"data.start_hours={start_hours}")
+        return estimate_hours(HoursModel(config, traces, (), "here"), load, deal_epochs(load, config, 2, 8))
+
+    # four hours of one core are two of two; a preparation ahead makes all of them
+    assert hours_of(0.5).parts["starts"] == pytest.approx(0.5)
+    assert hours_of(0.0).parts["starts"] == hours_of(9.0).parts["starts"] == pytest.approx(2.0)
+    assert hours_of(0.5).ahead_cpu_hours == pytest.approx(4.0, rel=0.01)
+    assert hours_of(9.0).expected - hours_of(9.0).expected_prepared > 0.9 * 2.0
+    write_demo_data(tmp_path / "data", num_train=18, num_test=3)
+    data = dataclasses.replace(config_of("cpu").data, cutoff="2022-01-01", start="candidates", cache=str(tmp_path))
+    entries = choose_entries(tmp_path / "data", data)
+    library = open_start_library(dataclasses.replace(config_of("cpu"), data=data), entries)
+    seconds = library.estimate_seconds(library.list_jobs(entries.train))
+    assert read_load(tmp_path / "data", data, tmp_path / "planner").start_seconds == pytest.approx(seconds)
+    ideal = dataclasses.replace(data, start="ideal")
+    assert read_load(tmp_path / "data", ideal, tmp_path / "planner").start_seconds == 0.0
 
 
 def test_a_factor_between_measured_lengths_is_between_theirs(store: TraceStore) -> None:

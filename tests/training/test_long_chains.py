@@ -12,7 +12,6 @@ from rnafold.features import pairing_cache
 from rnafold.features.source import FeatureSource
 from rnafold.structure import Chain, Entry, Target, cut_target, structure_from_points, whole_chain
 from rnafold.training.dataset import TrainingExamples
-from rnafold.training.start_library import LONGEST_WHOLE, PIECE, _pieces
 from rnafold.training.starts import StartStore
 
 LENGTH = 30_000
@@ -71,14 +70,6 @@ def test_a_cut_target_keeps_what_it_holds_of_each_chain() -> None:
     assert cut.sequence == "AACCC"
     assert [(c.chain_id, c.start, c.stop) for c in cut.chains] == [("A", 0, 2), ("B", 2, 5)]
     assert cut_target(target, 7, 9).chains == (Chain(chain_id="B", copy=1, start=0, stop=2),)
-
-
-def test_any_crop_of_half_a_piece_lies_in_a_piece_and_short_chains_stay_whole() -> None:
-    entry = make_long_entry(4321)
-    pieces = _pieces(entry)
-    for first in range(4321 - PIECE // 2 + 1):
-        assert any(begin <= first and first + PIECE // 2 <= end for begin, end in pieces)
-    assert _pieces(make_long_entry(LONGEST_WHOLE)) == [(0, LONGEST_WHOLE)]
 
 
 def test_starts_are_cut_from_their_piece_and_a_chain_without_any_starts_ideal(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ PREPARATION_SECONDS_PER_ENTRY = 0.25
 LOADING_SECONDS = 0.01
 FIRST_LOADING_SECONDS = 0.06
 # The parts that preparation ahead spares, but for the reading of what it left.
-SPARED, PREPARED_SHARE = ("preparation", "folding"), 0.1
+SPARED, PREPARED_SHARE = ("preparation", "folding", "starts"), 0.1
 CHECKPOINT_BYTES_PER_SECOND = 150e6
 SCORING_SECONDS = 0.2
 
@@ -64,7 +64,7 @@ class HoursEstimate:
     @property
     def hours_to_first_checkpoint(self) -> float:
         """Not counting training: what must pass before there is anything worth keeping."""
-        return self.parts["start_up"] + self.parts["preparation"]
+        return self.parts["start_up"] + self.parts["preparation"] + self.parts.get("starts", 0.0)
 
 
 def correct_steps(
@@ -176,6 +176,15 @@ class HoursModel:
         processes = max(self.config.train.loader_workers, 1)
         return 0.0 if self._measured("preparation") is not None else seconds / processes
 
+    def starts(self, seconds: float) -> float:
+        """Of `seconds` of start structures on one core, what a run waits for before its first step, at most its budget.
+
+        None where warm runs have been measured.
+        """
+        data = self.config.data
+        wanted = 0.0 if self._measured("preparation") is not None else seconds / data.jobs
+        return min(wanted, 3600.0 * data.start_hours) if data.start_hours else wanted
+
     def start_up(self) -> float:
         """Seconds before the command does anything of its own."""
         measured = self._measured("start_up")
@@ -215,6 +224,7 @@ def estimate_hours(model: HoursModel, load: TrainingLoad, work: EpochWork, *, nu
         "start_up": model.start_up(),
         "preparation": model.preparation(len(load.lengths)),
         "folding": model.folding(load.folding_seconds),
+        "starts": model.starts(load.start_seconds),
         "training": training,
         "loading": waiting,
         "evaluation": evaluations * model.evaluation(load.validation_lengths),
@@ -237,7 +247,8 @@ def estimate_hours(model: HoursModel, load: TrainingLoad, work: EpochWork, *, nu
         seconds_per_epoch=training / max(train.epochs, 1),
         steps_per_epoch=work.steps,
         is_calibrated=measured,
-        ahead_cpu_hours=(load.folding_seconds + PREPARATION_SECONDS_PER_ENTRY * len(load.lengths)) / 3600.0,
+        ahead_cpu_hours=(load.folding_seconds + load.start_seconds + PREPARATION_SECONDS_PER_ENTRY * len(load.lengths))
+        / 3600.0,
     )
 
 

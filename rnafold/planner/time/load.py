@@ -25,6 +25,7 @@ from rnafold.features.secondary import MAX_UNWINDOWED, WINDOW
 from rnafold.files.atomic import write_text
 from rnafold.files.bounded import parse_json
 from rnafold.structure import Target
+from rnafold.templates.pieces import cut_pieces, estimate_starts
 
 # Epochs that are dealt in full to count micro batches; further ones are like them.
 SIMULATED_EPOCHS = 4
@@ -36,7 +37,8 @@ FOLDING_SECONDS_WHOLE, FOLDING_POWER, FOLDING_SECONDS_PER_RESIDUE = 8.6, 2.8, 2.
 class TrainingLoad:
     """Cropped length and cluster of each training entry, lengths of the validation targets, and where they are from.
 
-    `folding_seconds` is what the base pairs of the uncropped entries take on one core, 0 where nobody knows.
+    `folding_seconds` is what the base pairs of the uncropped entries take on one core, `start_seconds` what their start
+    structures take (0 where they start ideal); 0 where nobody knows.
     """
 
     lengths: tuple[int, ...]
@@ -44,6 +46,7 @@ class TrainingLoad:
     validation_lengths: tuple[int, ...]
     source: str
     folding_seconds: float = 0.0
+    start_seconds: float = 0.0
 
     @property
     def longest(self) -> int:
@@ -115,6 +118,7 @@ def read_load(directory: Path, data: DataConfig, cache: Path) -> TrainingLoad:
                 validation_lengths=tuple(plain["validation_lengths"]),
                 source=plain["source"],
                 folding_seconds=plain["folding_seconds"],
+                start_seconds=plain["start_seconds"],
             )
         except (json.JSONDecodeError, KeyError):
             stored.unlink()
@@ -155,7 +159,17 @@ def _split_targets(targets: Sequence[Target], data: DataConfig, path: Path) -> T
         validation_lengths=tuple(choose_watched(validation, data)),
         source=f"{path.name}: {len(train)} entries in {len({labels[k] for k in train})} clusters",
         folding_seconds=sum(estimate_folding(usable[k].length) for k in train),
+        start_seconds=_estimate_start_seconds([usable[k] for k in train], data),
     )
+
+
+def _estimate_start_seconds(train: Sequence[Target], data: DataConfig) -> float:
+    """Seconds of one core that the start structures of the targets take; those of one sequence share theirs."""
+    if data.start == "ideal":
+        return 0.0
+    different = {(target.sequence, len(target.chains)) for target in train}
+    lengths = (stop - first for sequence, _ in different for first, stop in cut_pieces(len(sequence)))
+    return estimate_starts(lengths, (data.start_templates, data.start_assemblies))
 
 
 def choose_watched(lengths: Sequence[int], data: DataConfig) -> list[int]:
