@@ -35,8 +35,9 @@ class RunConfig:
         lr_rule: fixed, or base_learning_rate x (batch / base_batch), or x its square root.
         lr_rule_on: which batch the rule looks at: micro (one card) or effective.
         warmup_epochs: epochs of linear rise from warmup_start_learning_rate.
-        loader_workers: processes that load data, for each card; 0 loads in the training process.
-        prefetch_factor: batches that each worker holds ready; without effect at 0 workers.
+        loader_workers: processes that load data, for each card; 0 loads in the training process, in a thread of its
+            own where there is a second core.
+        prefetch_factor: steps that each worker, or that thread, holds ready.
         checkpoint_every_minutes: a checkpoint also in mid-epoch after so long.
         memory_share: fraction of the card's memory that a plan may fill.
     """

@@ -1,6 +1,7 @@
 """Which passes this rank makes next: the sampler's windows of the run's examples, cut by length, through one set of
 workers."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rnafold.data.sampler import Window, plan_epoch
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import Example
 from rnafold.features.passes import cut_passes, pass_rule
+from rnafold.training.lookahead import Lookahead
 from rnafold.training.ranks import Ranks
 from rnafold.training.state import TrainState
 
@@ -80,7 +82,10 @@ class Loader:
         return tuple(tuple(own[place] for place in places) for places in cut)
 
     def steps(self, state: TrainState) -> Iterator[list[Batch]]:
-        """The batches of each step from the current position to the last epoch, through one set of workers."""
+        """The batches of each step from the current position to the last epoch, through one set of workers.
+
+        Without workers they are made ahead in a thread, where there is a core for it.
+        """
         train, workers = self.config.train, self.config.train.loader_workers
         loader: DataLoader[list[Batch]] = DataLoader(
             StepBatches(self.examples),
@@ -91,13 +96,25 @@ class Loader:
             pin_memory=train.pin_memory and self.ranks.device.type == "cuda",
             prefetch_factor=train.prefetch_factor if workers else None,
         )
-        return iter(loader)
+        if workers or count_cores() < 2:
+            yield from loader
+            return
+        ahead = Lookahead(iter(loader), train.prefetch_factor)
+        try:
+            yield from ahead
+        finally:
+            ahead.close()
 
     def _keys(self, state: TrainState) -> Iterator[StepKey]:
         for epoch in range(state.epoch, self.config.train.epochs):
             first = state.window_index if epoch == state.epoch else 0
             for window in self.windows(epoch)[first:]:
                 yield epoch, self.passes(window)
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_it_is(batches: list[Batch]) -> list[Batch]:
