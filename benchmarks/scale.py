@@ -367,7 +367,7 @@ def measure_kernel(bench: Bench) -> None:
     bench.say("  prepared cache", packed, "MB", library_mb=round(_count_bytes(prepared / "library") / 1e6, 1))
     shutil.move(prepared, inputs / "rnafold-prepare")
     settings = "settings=('train.log_every_steps=1',), least_disk_gib=0.0"
-    code = "from pathlib import Path\nfrom rnafold.kaggle.session import TrainSession, run_train\n"
+    code = "from pathlib import Path\nfrom rnafold.kaggle.train_session import TrainSession, run_train\n"
     code += f"run_train(TrainSession({common}, working=Path({str(trained)!r}), {settings}))"
     steps = trained / "run" / "metrics.jsonl"
     bench.run("train kernel with its output", [sys.executable, "-c", code], awaited=steps)

@@ -15,7 +15,8 @@ from rnafold.files.atomic import replace_file, write_text
 from rnafold.files.mounts import walk_files
 from rnafold.kaggle.inputs import find_competition
 from rnafold.kaggle.prepared_output import LIBRARY_FOLDER, PACKED_CACHE, PREPARED_FILE, unpack_prepared
-from rnafold.kaggle.session import CACHE_FOLDER, SESSION_FILE, Clock, run_until, start_logging
+from rnafold.kaggle.session import SESSION_FILE, Clock, run_until, start_logging
+from rnafold.kaggle.train_session import CACHE_FOLDER
 from rnafold.prediction.shards import read_last_line
 
 # Of the hours, the part after which reading structures is stopped, to be gone on with by the next session, and what

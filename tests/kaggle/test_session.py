@@ -17,16 +17,10 @@ from rnafold.config.strict_yaml import dump
 from rnafold.data.demo import write_demo_data
 from rnafold.data.files import CompetitionFiles
 from rnafold.errors import InputError
-from rnafold.kaggle import session as sessions
-from rnafold.kaggle.session import (
-    PredictSession,
-    TrainSession,
-    check_training,
-    choose_workers,
-    find_candidates,
-    run_predict,
-    run_until,
-)
+from rnafold.kaggle import predict_session, train_session
+from rnafold.kaggle.predict_session import PredictSession, choose_workers, find_candidates, run_predict
+from rnafold.kaggle.session import run_until, takes_quota
+from rnafold.kaggle.train_session import TrainSession, build_train_command, check_training
 from rnafold.planner.quota.ledger import LEDGER_FILE, LedgerSession, read_sessions
 from rnafold.prediction import shards
 from rnafold.prediction.shards import ShardOutcome, Worker
@@ -99,7 +93,7 @@ def test_a_process_that_ends_by_itself_gives_its_exit_code(tmp_path: Path) -> No
 
 def test_two_cards_train_through_accelerate_launch() -> None:
     session = TrainSession(gpu="t4x2", settings=("train.epochs=3",))
-    command, _ = sessions.build_train_command(session, FILES, 10.5)
+    command, _ = build_train_command(session, FILES, 10.5)
     text = " ".join(command)
     assert "-m accelerate.commands.launch --multi_gpu --num_machines 1 --num_processes 2" in text
     assert "-m rnafold train --gpu t4x2 --model base --data /mount --out /kaggle/working/run --resume" in text
@@ -107,15 +101,15 @@ def test_two_cards_train_through_accelerate_launch() -> None:
 
 
 def test_one_card_trains_without_a_launcher_and_cpu_processes_through_torch() -> None:
-    single, _ = sessions.build_train_command(TrainSession(gpu="l4"), FILES, 1.0)
+    single, _ = build_train_command(TrainSession(gpu="l4"), FILES, 1.0)
     assert single[1:4] == ["-m", "rnafold", "train"]
-    double, environment = sessions.build_train_command(TrainSession(gpu="cpu", processes=2), FILES, 1.0)
+    double, environment = build_train_command(TrainSession(gpu="cpu", processes=2), FILES, 1.0)
     assert double[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     assert environment["ACCELERATE_USE_CPU"] == "1"
 
 
 def test_accelerate_knows_every_argument_of_the_launch_command() -> None:
-    command, _ = sessions.build_train_command(TrainSession(gpu="t4x2"), FILES, 1.0)
+    command, _ = build_train_command(TrainSession(gpu="t4x2"), FILES, 1.0)
     script = (
         "import sys; from accelerate.commands.launch import launch_command_parser;"
         "known = launch_command_parser().parse_args(sys.argv[1:]);"
@@ -154,7 +148,7 @@ def test_the_ledger_counts_the_whole_session_once(tmp_path: Path, monkeypatch: p
     note(9.0)
     known = {entry.session_id for entry in read_sessions(path)}
     note(0.5)
-    sessions._note_overhead(path, known, "t4x2", 0.75)
+    train_session._note_overhead(path, known, "t4x2", 0.75)
     found = read_sessions(path)
     assert sorted(round(entry.hours, 3) for entry in found) == [0.25, 0.5, 9.0]
     assert all(entry.counts and entry.ended for entry in found)
@@ -178,7 +172,7 @@ def test_only_a_card_on_kaggle_outside_the_rerun_takes_from_the_quota(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert sessions.takes_quota(gpu) is expected
+    assert takes_quota(gpu) is expected
 
 
 def prepare(tmp_path: Path) -> PredictSession:
@@ -209,8 +203,8 @@ def test_the_scored_rerun_has_the_long_deadline_and_any_other_run_the_short_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rerun: str, expected: float
 ) -> None:
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", rerun)
-    monkeypatch.setattr(sessions, "ShardedPrediction", FakePrediction)
-    monkeypatch.setattr(sessions, "_preflight", lambda *_: None)
+    monkeypatch.setattr(predict_session, "ShardedPrediction", FakePrediction)
+    monkeypatch.setattr(predict_session, "require_preflight", lambda *_: None)
     monkeypatch.setattr(FakePrediction, "deadlines", [])
     run_predict(prepare(tmp_path), FakeClock(1.0))
     assert FakePrediction.deadlines[0] == pytest.approx(expected * 3600, abs=10)
@@ -225,9 +219,9 @@ def test_weights_that_cannot_be_used_stop_a_run_but_not_the_scored_rerun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rerun: str
 ) -> None:
     monkeypatch.setenv("KAGGLE_IS_COMPETITION_RERUN", rerun)
-    monkeypatch.setattr(sessions, "ShardedPrediction", FakePrediction)
-    monkeypatch.setattr(sessions, "_preflight", lambda *_: None)
-    monkeypatch.setattr(sessions, "find_weights", lambda _: Path("bad.safetensors"))
+    monkeypatch.setattr(predict_session, "ShardedPrediction", FakePrediction)
+    monkeypatch.setattr(predict_session, "require_preflight", lambda *_: None)
+    monkeypatch.setattr(predict_session, "find_weights", lambda _: Path("bad.safetensors"))
     monkeypatch.setattr(FakePrediction, "options", [])
     session = prepare(tmp_path)
     if not rerun:
@@ -250,7 +244,7 @@ def test_a_broken_card_stops_a_run_before_it_costs_but_the_scored_rerun_goes_on_
     def fail(*_: object) -> None:
         raise InputError("preflight: card 0: the first operation failed")
 
-    monkeypatch.setattr(sessions, "_preflight", fail)
+    monkeypatch.setattr(predict_session, "require_preflight", fail)
     session = prepare(tmp_path)
     if rerun:
         assert run_predict(session).deaths == 0
@@ -307,7 +301,7 @@ def test_a_rehearsal_with_relative_paths_sees_its_templates_and_keeps_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KAGGLE_IS_COMPETITION_RERUN", raising=False)
-    monkeypatch.setattr(sessions, "_preflight", lambda *_: None)
+    monkeypatch.setattr(predict_session, "require_preflight", lambda *_: None)
     script = tmp_path / "fake.py"
     script.write_text(
         "import sys; from pathlib import Path\n"
