@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -87,6 +88,15 @@ def test_a_secret_is_found_inside_archives(tmp_path: Path, kinds: tuple[str, ...
     (tmp_path / "data.bin").write_bytes(data)
     # what is packed without compression is seen from outside too
     assert any("data.bin, " in line and "looks like KAGGLE_KEY" in line for line in find_secrets([tmp_path]))
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_is_found_wherever_it_stands_in_a_large_file(tmp_path: Path, name: str) -> None:
+    noise = np.random.default_rng(0).integers(97, 123, 300_000, dtype=np.uint8).tobytes()
+    (tmp_path / "large.txt").write_bytes(noise + b"\n" + SECRETS[name].encode() + b"\n" + noise)
+    if not find_secrets([tmp_path]):  # a name alone gives it away
+        (tmp_path / name).write_text(SECRETS[name])
+        assert "of this name" in find_secrets([tmp_path])[0]
 
 
 def test_a_secret_in_utf_16_is_found_and_a_damaged_archive_is_no_fault(tmp_path: Path) -> None:
