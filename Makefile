@@ -8,7 +8,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 ROOMS ?= $(shell { git diff --name-only HEAD~1; git ls-files --others --exclude-standard; } 2>/dev/null \
 	| sed -nE 's,^(rnafold|tests)/([a-z]+)/.*,\2,p' | sort -u)
 
-.PHONY: demo test faults quick lint setup pictures weights clean
+.PHONY: demo test suite faults quick lint setup pictures weights clean
 .DEFAULT_GOAL := help
 
 help:
@@ -52,7 +52,11 @@ quick: lint
 faults: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m tests.faults
 
-test: lint
+# mypy needs one core for half a minute and the tests begin with collecting: side by side they fill two cores
+test: $(STAMP)
+	@$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: $(STAMP)
 	@$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 clean:
