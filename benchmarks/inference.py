@@ -93,28 +93,29 @@ def compare_lengths(models: list[str], lengths: list[int]) -> list[dict[str, Any
 
 
 def time_phases(data: Path, name: str, cache: Path) -> dict[str, Any]:
-    """Seconds of wall and of this process for one target, and of the wall for each step."""
+    """Seconds of wall and of this process for one target, as a whole and for each step."""
     folders = find_competition_files(data).msa_folders
-    began = time.perf_counter()
+    began, imports = time.perf_counter(), time.process_time()
     sources = load_sources([data], cache)
     path = find_shipped_weights()
     network = None if path is None else load_network(path)
-    opening = time.perf_counter() - began
+    opening, opening_cpu = time.perf_counter() - began, time.process_time() - imports
     target = find_target(data, name)
     recycles = 0 if network is None else network.max_recycles
     slots = load_slots(find_slots(None))
     solver = CandidateSolver(
         TolerantFeatures(DataConfig(cache=str(cache)), folders, StepLosses()), sources, network, recycles, slots, 0
     )
-    spent = dict.fromkeys(PHASES, 0.0)
+    spent = {phase: {"wall_seconds": 0.0, "cpu_seconds": 0.0} for phase in PHASES}
 
     def timed(phase: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **options: Any) -> Any:
-            start = time.perf_counter()
+            start, own = time.perf_counter(), time.process_time()
             try:
                 return work(*arguments, **options)
             finally:
-                spent[phase] += time.perf_counter() - start
+                spent[phase]["wall_seconds"] += time.perf_counter() - start
+                spent[phase]["cpu_seconds"] += time.process_time() - own
 
         return run
 
@@ -127,7 +128,9 @@ def time_phases(data: Path, name: str, cache: Path) -> dict[str, Any]:
     return {
         "target": name,
         "length": target.length,
+        "imports_cpu_seconds": imports,
         "opening_seconds": opening,
+        "opening_cpu_seconds": opening_cpu,
         "wall_seconds": wall,
         "cpu_seconds": own,
         "phases": spent,
