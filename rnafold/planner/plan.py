@@ -364,6 +364,9 @@ def _notes(request: Request, chosen: Choice) -> Sequence[str]:
         notes.append("run `plan --calibrate` on the machine, or train once: measured steps replace the roofline")
     if config.train.compile:
         notes.append("torch.compile changes memory and time: not modelled")
+    hardware, precision = config.hardware, config.train.precision
+    if hardware.device_type == "cuda" and precision != "fp32" and not hardware.peak_tflops.tensor_cores:
+        notes.append(f"no tensor cores: {precision} saves memory and traffic here more than arithmetic")
     if config.hardware.device_type == "cuda" and config.hardware.kaggle.machine_shape is None:
         notes.append(f"Kaggle: {config.hardware.kaggle.status}")
     if config.hardware.torch_wheel.last_release != "current":

@@ -217,6 +217,11 @@ def test_a_type_that_a_card_lacks_runs_as_fp32() -> None:
     assert rate_tflops(load_gpus()["t4"].hardware, "fp16") == 65
 
 
+def test_a_plan_says_where_half_precision_has_no_tensor_cores(store: TraceStore) -> None:
+    told = {gpu: any("no tensor cores" in note for note in plan_of(store, gpu).notes) for gpu in ("p100", "t4", "k80")}
+    assert told == {"p100": True, "t4": False, "k80": False}  # a K80 runs in float32
+
+
 def test_seconds_between_two_lengths_follow_a_power() -> None:
     known = {64: 1.0, 256: 16.0}
     assert interpolate(128, known) == pytest.approx(4.0)

@@ -330,3 +330,9 @@ def test_inputs_go_by_the_names_that_their_users_know() -> None:
     assert "features=30000" in text and "sparsity=0.9" in text and "T=30000" not in text
     with pytest.raises(ConfigError, match=r"--set sparseness=1: unknown; known: preset, .*cells.*sparsity"):
         plan_workload("bayesdream", ["sparseness=1"], GPUS)
+
+
+def test_the_machines_own_memory_is_shown_and_follows_the_inputs() -> None:
+    small, large = (plan_workload("scrna", [f"preset={preset}"], GPUS) for preset in ("minimal", "large"))
+    assert small.ram_gb == small.values["peak_ram_gb"] < large.ram_gb
+    assert f"needs {large.ram_gb:.6g} GB of memory beside the card's" in format_workload(large)

@@ -72,7 +72,7 @@ class WorkloadOnGpu:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadPlan:
-    """Inputs, every formula's value (for `gpu`, the smallest card that fits), and the cards."""
+    """Inputs, every formula's value and the machine's memory (on `gpu`, the smallest card that fits), and the cards."""
 
     name: str
     title: str
@@ -81,6 +81,7 @@ class WorkloadPlan:
     called: dict[str, str]
     chosen: dict[str, str]
     values: dict[str, float]
+    ram_gb: float
     cards: tuple[WorkloadOnGpu, ...]
     published: tuple[tuple[PublishedConfig, float], ...]
     contradictions: tuple[str, ...]
@@ -217,6 +218,7 @@ def plan_workload(
         called={key: item.called for key, item in config.inputs.items() if item.called},
         chosen=chosen,
         values=all_values[shown],
+        ram_gb={**inputs, **all_values[shown]}[config.results.ram_gb],
         cards=tuple(cards),
         published=tuple((p, published_value(config, p, gpus, shown)) for p in config.published),
         contradictions=config.contradictions,
@@ -245,6 +247,7 @@ def format_workload(plan: WorkloadPlan) -> str:
         usd = "?" if card.usd is None or not card.hours else f"{card.usd:.2f}"
         fits = "yes" if card.fits else "no"
         lines.append(f"  {card.gpu:<12}{card.memory_gb:>10.1f}{card.vram_gb:>9.2f}  {fits:<5}{hours:>8}{usd:>8}")
+    lines.append(f"  the machine itself needs {_number(plan.ram_gb)} GB of memory beside the card's")
     if not plan.values.get("hours") and not plan.inputs.get("hours"):
         lines.append("  hours: none published; give your own with --set hours=H")
     if plan.published:
