@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rnafold import rna
 from rnafold.assembly.settle import MARGIN, STEP
 from rnafold.model import layers
+from rnafold.model.chunks import is_plain_on_cpu, is_traced
 from rnafold.model.heads import tm_scale
 from rnafold.model.products import Linear
 
@@ -109,6 +110,8 @@ def repair_geometry(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Te
     with torch.autocast(coords.device.type, enabled=False):
         index, is_contact = find_contacts(coords, same_chain_step, mask)
         rows = torch.arange(len(coords), device=coords.device)[:, None, None]
+        # on a card the question would cost more than the rounds
+        can_stop = is_plain_on_cpu(coords) and not is_traced()
         for _ in range(REPAIR_ROUNDS):
             step = coords[:, 1:] - coords[:, :-1]
             size = (step * step).sum(-1, keepdim=True).add(1e-6).sqrt()
@@ -119,6 +122,8 @@ def repair_geometry(coords: Tensor, same_chain_step: Tensor, mask: Tensor) -> Te
             distance = (apart * apart).sum(-1, keepdim=True).add(1e-6).sqrt()
             push = 0.5 * (least - distance).clamp_min(0.0) * apart / distance
             move = move + (push * is_contact[..., None]).sum(2)
+            if can_stop and not move.any():
+                break  # nothing is out of range: further rounds would move nothing, with a gradient of nothing
             length = (move * move).sum(-1, keepdim=True).add(1e-6).sqrt()
             coords = coords + move * (STEP / length).clamp_max(1.0)
     return coords

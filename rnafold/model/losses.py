@@ -79,20 +79,23 @@ def superpose_onto(mobile: Tensor, reference: Tensor, weights: Tensor) -> Tensor
     with torch.no_grad():
         covariance = ((mobile - mean_mobile) * w).transpose(1, 2) @ (reference - mean_reference)
         u, _, vt = torch.linalg.svd(covariance)
-        sign = torch.where(torch.linalg.det(u) * torch.linalg.det(vt) < 0, -1.0, 1.0)
+        first, second, third = (u @ vt).unbind(1)
+        sign = torch.where((torch.linalg.cross(first, second) * third).sum(-1) < 0, -1.0, 1.0)
         flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
         rotation = (u * flip[:, None, :]) @ vt
     moved: Tensor = (mobile - mean_mobile) @ rotation + mean_reference
     return moved
 
 
-def superposed_distances(coords: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Distances (B, L) in Å after the superposition that the TM-score asks for, the resolved mask (B, L), and the
-    TM-score (B,) reached: a little below the metric's, whose search tries more fragments."""
+def superposed_distances(coords: Tensor, start: Tensor | None, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    """Distances (B, L) in Å after the superposition that the TM-score asks for, and the TM-score (B,) reached: a little
+    below the metric's, whose search tries more fragments. With `start` (B, L, 3) that of the start as well."""
     reference, mask = batch.coords[:, :, 0], batch.coord_mask[:, :, 0]
-    weights, tm = search_superposition(coords.detach(), reference, mask)
-    distance = length(superpose_onto(coords, reference, weights) - reference)
-    return distance, mask, tm
+    # one search for both: it costs by the call
+    both = [coords.detach()] if start is None else [coords.detach(), start]
+    weights, tm = search_superposition(torch.cat(both), reference.repeat(len(both), 1, 1), mask.repeat(len(both), 1))
+    distance = length(superpose_onto(coords, reference, weights[: len(coords)]) - reference)
+    return distance, list(tm.split(len(coords)))
 
 
 @torch.no_grad()
@@ -315,7 +318,9 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
     """All terms of a batch in float32, and their weighted sum, each weight ramped to `epoch` (may be a fraction)."""
     coords = output.coords[:, :, 0].float()
     with torch.autocast(coords.device.type, enabled=False):
-        distance, mask, tm = superposed_distances(coords, batch)
+        start = None if output.start_tm is None else batch.start[:, :, 0].float()
+        distance, (tm, *of_start) = superposed_distances(coords, start, batch)
+        mask = batch.coord_mask[:, :, 0]
         # the metric's own d0 sets what counts as near: fractions of an Å below 30 residues, several Å above 100
         scale = (config.superposed_scale * tm_scale(mask.sum(1))).clamp_min(1.0)[:, None]
         index, pair_mask = sample_pairs(batch, config.pairs_per_residue)
@@ -337,9 +342,7 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
         if output.expected_tm is not None:
             terms["expected_tm"] = (output.expected_tm - tm) ** 2
         if output.start_tm is not None and "expected_tm" in terms:
-            start = batch.start[:, :, 0].float()
-            of_start = search_superposition(start, batch.coords[:, :, 0], mask)[1]
-            terms["expected_tm"] = 0.5 * (terms["expected_tm"] + (output.start_tm - of_start) ** 2)
+            terms["expected_tm"] = 0.5 * (terms["expected_tm"] + (output.start_tm - of_start[0]) ** 2)
         total = torch.zeros_like(tm)
         for name, value in terms.items():
             total = total + term_weight(config, name, epoch) * value

@@ -8,6 +8,7 @@ from rnafold.config.settings import LossConfig, ModelConfig
 from rnafold.config.strict_yaml import build, load_named
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import crop_example
+from rnafold.model import coordinates
 from rnafold.model.coordinates import repair_geometry
 from rnafold.model.losses import compute_losses
 from rnafold.model.network import build_network, count_parameters
@@ -169,3 +170,21 @@ def test_settling_ignores_padding() -> None:
     same = mask[:, 1:] & mask[:, :-1]
     alone = repair_geometry(coords, same[:, :11], mask[:, :12])
     assert torch.allclose(repair_geometry(padded, same, mask)[:, :12], alone, atol=1e-4)
+
+
+def test_a_repair_that_stops_early_is_that_of_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    coords = torch.arange(12.0)[None, :, None] * torch.tensor([5.5, 0.0, 0.0]) + 0.1 * torch.randn(2, 12, 3)
+    coords[1, 5:] += torch.tensor([4.5, 0.0, 0.0])  # one bond too long, which takes a few rounds
+    found = []
+    for stops in (True, False):
+        # a traced repair takes all rounds
+        monkeypatch.setattr(coordinates, "is_traced", (bool, lambda: True)[not stops])
+        start = coords.clone().requires_grad_()
+        repaired = repair_geometry(start, torch.ones(2, 11, dtype=torch.bool), torch.ones(2, 12).bool())
+        (repaired**2).sum().backward()
+        assert start.grad is not None
+        found.append((repaired.detach(), start.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    assert not torch.equal(found[0][0], coords)
