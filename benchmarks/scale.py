@@ -63,12 +63,12 @@ class Size:
 
 QUICK = Size(
     targets=120,
-    longest=1200,
+    longest=400,
     files=8,
     different=4,
-    train_hours=0.006,
-    again_hours=0.004,
-    kernel_hours=0.012,
+    train_hours=0.012,
+    again_hours=0.007,
+    kernel_hours=0.02,
     deadline_minutes=0.4,
     queries=4,
     pieces=3,
@@ -317,6 +317,12 @@ def read_steps(run: Path) -> list[dict[str, Any]]:
     return [dict(record) for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "train"]
 
 
+def say_first_step(bench: Bench, run: Path) -> None:
+    """When a run's first step was done, after the start of its command's own work, and how many there were."""
+    steps = read_steps(run)
+    bench.say("  first step", steps[0]["elapsed_seconds"] if steps else math.nan, "s", steps=len(steps))
+
+
 def compare_runs(bench: Bench, name: str, run: Path, other: Path) -> None:
     """Whether two runs made the same steps, as far as both went."""
     pairs = list(zip(read_steps(run), read_steps(other)))
@@ -329,10 +335,9 @@ def measure_train(bench: Bench) -> None:
     bench.fresh("train-cache")
     whole, stopped = bench.fresh("run-cold"), bench.fresh("run-stopped")
     bench.run("training, cold", train_command(bench, launcher, whole, bench.size.train_hours))
-    bench.say("  first step, cold", read_steps(whole)[0]["elapsed_seconds"], "s")
+    say_first_step(bench, whole)
     bench.run("training, cached", train_command(bench, launcher, stopped, bench.size.again_hours))
-    first = read_steps(stopped)
-    bench.say("  first step, cached", first[0]["elapsed_seconds"], "s", steps=len(first))
+    say_first_step(bench, stopped)
     bench.run("training, resumed", train_command(bench, launcher, stopped, bench.size.again_hours, "--resume"))
     compare_runs(bench, "  stopped and resumed against not stopped", stopped, whole)
 
@@ -342,7 +347,7 @@ def measure_ranks(bench: Bench) -> None:
     on_cpu = {"ACCELERATE_USE_CPU": "1"}
     whole, stopped = bench.fresh("run-ranks"), bench.fresh("run-ranks-stopped")
     bench.run("training, two ranks", train_command(bench, launcher, whole, bench.size.train_hours), on_cpu)
-    bench.say("  first step, two ranks", read_steps(whole)[0]["elapsed_seconds"], "s")
+    say_first_step(bench, whole)
     bench.run("training, two ranks, stopped", train_command(bench, launcher, stopped, bench.size.again_hours), on_cpu)
     more = train_command(bench, launcher, stopped, bench.size.again_hours, "--resume")
     bench.run("training, two ranks, resumed", more, on_cpu)
