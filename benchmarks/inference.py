@@ -2,10 +2,12 @@
 
     python benchmarks/inference.py [--models base plain] [--lengths 128 256 512 1024 2048 4640] [--json FILE]
     python benchmarks/inference.py --data DIRECTORY --target ID [--json FILE]
+    python benchmarks/inference.py --data DIRECTORY --mixture [--json FILE]
 
 The first form folds one random chain of each length from a straight start, in a process of its own each, one recycle,
 in one thread; beyond folding's MAX_WHOLE residues in chunks, as `predict` does. The second predicts one target of the
-data folder's recent or validation set with everything that `predict` uses, and shows where its seconds went.
+data folder's recent or validation set with everything that `predict` uses, and shows where its seconds went; the third
+does the same for 65 targets of mixed lengths, one after the other.
 """
 
 import argparse
@@ -40,6 +42,8 @@ from rnafold.templates.reading import load_sources
 
 MODELS = ("minimal", "base", "large", "plain")
 LENGTHS = (128, 256, 512, 1024, 2048, 4640)
+# Of the mixture: so many validation targets of at most so many residues, beside the recent ones.
+NUM_OTHERS, MOST_OF_OTHERS = 5, 160
 GIB = 2**20  # ru_maxrss is in KiB
 # Steps of the solver that are timed, in their order.
 PHASES = ("prepare", "build", "apply_jury", "refine", "pick_five")
@@ -92,20 +96,35 @@ def compare_lengths(models: list[str], lengths: list[int]) -> list[dict[str, Any
     return rows
 
 
-def time_phases(data: Path, name: str, cache: Path) -> dict[str, Any]:
-    """Seconds of wall and of this process for one target, as a whole and for each step."""
+def open_solver(data: Path, cache: Path) -> CandidateSolver:
+    """Everything that `predict` uses on the data folder's library."""
     folders = find_competition_files(data).msa_folders
-    began, imports = time.perf_counter(), time.process_time()
-    sources = load_sources([data], cache)
     path = find_shipped_weights()
     network = None if path is None else load_network(path)
+    features = TolerantFeatures(DataConfig(cache=str(cache)), folders, StepLosses())
+    recycles = 0 if network is None else network.max_recycles
+    return CandidateSolver(features, load_sources([data], cache), network, recycles, load_slots(find_slots(None)), 0)
+
+
+def time_mixture(data: Path, cache: Path) -> dict[str, Any]:
+    """Seconds of wall and of this process for 65 targets of 10 to 426 residues: the recent ones and five others."""
+    began, own = time.perf_counter(), time.process_time()
+    solver = open_solver(data, cache)
+    others = [t for t in read_targets(find_file(data, "validation_sequences.csv")) if t.length <= MOST_OF_OTHERS]
+    targets = [*read_targets(find_file(data, "recent_sequences.csv")), *others[:NUM_OTHERS]]
+    for target in targets:
+        solver(target, 3600.0)
+    wall, own = time.perf_counter() - began, time.process_time() - own
+    residues = sum(target.length for target in targets)
+    return {"targets": len(targets), "residues": residues, "wall_seconds": wall, "cpu_seconds": own}
+
+
+def time_phases(data: Path, name: str, cache: Path) -> dict[str, Any]:
+    """Seconds of wall and of this process for one target, as a whole and for each step."""
+    began, imports = time.perf_counter(), time.process_time()
+    solver = open_solver(data, cache)
     opening, opening_cpu = time.perf_counter() - began, time.process_time() - imports
     target = find_target(data, name)
-    recycles = 0 if network is None else network.max_recycles
-    slots = load_slots(find_slots(None))
-    solver = CandidateSolver(
-        TolerantFeatures(DataConfig(cache=str(cache)), folders, StepLosses()), sources, network, recycles, slots, 0
-    )
     spent = {phase: {"wall_seconds": 0.0, "cpu_seconds": 0.0} for phase in PHASES}
 
     def timed(phase: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -146,6 +165,13 @@ def find_target(data: Path, name: str) -> Target:
     raise SystemExit(f"{data}: no target {name!r} in recent_sequences.csv or validation_sequences.csv")
 
 
+def required(parser: argparse.ArgumentParser, data: Path | None) -> Path:
+    """The data folder, or a usage error."""
+    if data is None:
+        parser.error("--target and --mixture need --data")
+    return data
+
+
 def main(argv: list[str]) -> None:
     """Parse the command line, measure, print."""
     torch.set_num_threads(1)
@@ -158,15 +184,17 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--target")
+    parser.add_argument("--mixture", action="store_true")
     parser.add_argument("--cache", type=Path, default=Path(".cache/rnafold"))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
-    if arguments.target is None:
-        result: Any = compare_lengths(arguments.models, arguments.lengths)
+    if arguments.mixture:
+        result: Any = time_mixture(required(parser, arguments.data), arguments.cache)
+        print(json.dumps(result, indent=1))
+    elif arguments.target is None:
+        result = compare_lengths(arguments.models, arguments.lengths)
     else:
-        if arguments.data is None:
-            parser.error("--target needs --data")
-        result = time_phases(arguments.data, arguments.target, arguments.cache)
+        result = time_phases(required(parser, arguments.data), arguments.target, arguments.cache)
         print(json.dumps(result, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
