@@ -22,6 +22,7 @@ from rnafold.data.files import CompetitionFiles, find_competition_files, find_fi
 from rnafold.data.stoichiometry import clean_sequence, split_chains
 from rnafold.data.tables import BLOCK_BYTES, Block, iter_blocks, list_names, parse_whole, read_header, read_rows
 from rnafold.errors import InputError
+from rnafold.files.budget import Budget
 from rnafold.structure import Chain, Entry, Structure, Target, structure_from_points
 
 __all__ = [
@@ -324,10 +325,11 @@ def _read_chains(path: str | Path, first_row: int, frame: pd.DataFrame) -> tuple
     )
 
 
-def read_entries(sequences_path: str | Path, labels_path: str | Path) -> list[Entry]:
+def read_entries(sequences_path: str | Path, labels_path: str | Path, budget: Budget | None = None) -> list[Entry]:
     """Targets joined with their references, in the order of the labels; `group` is the column seq_group if present.
 
     Sequences without labels and targets without a resolved reference are left out, with a log line that counts them.
+    Labels that are not read before the `budget` is spent are left out as well.
 
     Raises:
         InputError: as `read_targets` and `read_labels`, or nothing left.
@@ -343,6 +345,8 @@ def read_entries(sequences_path: str | Path, labels_path: str | Path) -> list[En
             target = replace(target, chains=labelled.chains)
         if labelled.references:
             entries.append(Entry(target=target, references=labelled.references, group=group))
+        if budget is not None and budget.spent:
+            return entries
     if not entries:
         raise InputError(f"{labels_path}: no target has a reference with {MIN_RESOLVED} or more resolved residues")
     if len(entries) < len(parsed):

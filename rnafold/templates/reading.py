@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 MODEL_FOLDER = Path(__file__).resolve().parent
 # Part of the time for a library after which no more files are read: the rest is for cutting the loops of what was read.
 READING_SHARE = 0.7
+# Part of the time for files that reading a table may take: the rest is for finding the pairs of what was read.
+TABLE_SHARE = 0.5
 
 
 def find_structure_files(folder: str | Path) -> list[Path]:
@@ -133,15 +135,16 @@ def _read_all(
 ) -> Iterator[Entry]:
     """The entries of tables and files while there is time; what is wrong with a file goes into `unreadable`."""
     for number, (sequences, labels) in enumerate(tables):
+        part = budget.part(TABLE_SHARE)
         try:
-            entries = [] if budget.spent else read_entries(sequences, labels)
+            entries = [] if budget.spent else read_entries(sequences, labels, part)
         except (InputError, OSError) as error:
             log.warning("a table of known structures is left out: %s", error)
             continue
+        cut = part.spent
         yield from itertools.takewhile(lambda _: not budget.spent, entries)
-        if budget.spent:
+        if cut or budget.spent:
             _log_out_of_time(f"table {number + 1} of {len(tables)} was not read to its end")
-            break
     names = name_apart(structures)
     for number, path in enumerate(tqdm(structures, desc="structures", unit="file", disable=None)):
         if budget.spent:
