@@ -325,7 +325,7 @@ def _read_chains(path: str | Path, first_row: int, frame: pd.DataFrame) -> tuple
     )
 
 
-def read_entries(sequences_path: str | Path, labels_path: str | Path, budget: Budget | None = None) -> list[Entry]:
+def read_entries(sequences_path: str | Path, labels_path: str | Path, *, budget: Budget | None = None) -> list[Entry]:
     """Targets joined with their references, in the order of the labels; `group` is the column seq_group if present.
 
     Sequences without labels and targets without a resolved reference are left out, with a log line that counts them.

@@ -137,7 +137,7 @@ def _read_all(
     for number, (sequences, labels) in enumerate(tables):
         part = budget.part(TABLE_SHARE)
         try:
-            entries = [] if budget.spent else read_entries(sequences, labels, part)
+            entries = [] if budget.spent else read_entries(sequences, labels, budget=part)
         except (InputError, OSError) as error:
             log.warning("a table of known structures is left out: %s", error)
             continue

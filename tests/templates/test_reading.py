@@ -41,7 +41,7 @@ def test_a_library_is_read_from_tables_and_the_second_time_from_the_cache(
     _write_tables(tmp_path / "data")
     first = load_sources([tmp_path / "data"], tmp_path / "cache").library
     assert first.ids == [entry.target.target_id for entry in make_entries()]
-    monkeypatch.setattr(reading, "read_entries", lambda *_: pytest.fail("read the tables again"))
+    monkeypatch.setattr(reading, "read_entries", lambda *_, **__: pytest.fail("read the tables again"))
     second = load_sources([tmp_path / "data"], tmp_path / "cache").library
     assert isinstance(second.coords, np.memmap)
     np.testing.assert_array_equal(second.coords, first.coords)
