@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "rnafold"
 # The rooms from the ground up: a room imports only from floors strictly below its own. ARCHITECTURE.md has the picture.
 FLOORS = (
     ("errors", "rna"),
-    ("geometry", "structure"),
+    ("forest", "geometry", "structure"),
     ("config",),
     ("files", "machine"),
     ("data",),

@@ -18,6 +18,7 @@ from rnafold import rna
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.bounded import parse_json
+from rnafold.forest import Forest, flatten_trees
 from rnafold.structure import FloatArray, IntArray
 from rnafold.templates.alignment import SETTINGS, Hit
 from rnafold.templates.library import TemplateLibrary
@@ -117,55 +118,6 @@ def longest_run(flags: npt.NDArray[np.bool_]) -> int:
     """Length of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Forest:
-    """Boosted trees as flat arrays: node n splits on `feature` (-1 = leaf) at `threshold`; `value` is a leaf's part."""
-
-    feature: IntArray
-    threshold: FloatArray
-    left: IntArray
-    right: IntArray
-    value: FloatArray
-    roots: IntArray
-    baseline: float
-
-    def predict(self, features: FloatArray) -> FloatArray:
-        """(rows,) sum of the leaves that each row of features (rows, F) reaches."""
-        total = np.full(len(features), self.baseline)
-        index = np.arange(len(features))
-        for root in self.roots:
-            node = np.full(len(features), root, dtype=np.int64)
-            while (self.feature[node] >= 0).any():
-                inner = self.feature[node] >= 0
-                goes_left = features[index, np.maximum(self.feature[node], 0)] <= self.threshold[node]
-                node = np.where(inner, np.where(goes_left, self.left[node], self.right[node]), node)
-            total += self.value[node]
-        return total
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists; thresholds in full, since features often equal them, leaf values to six digits."""
-        return {
-            "feature": self.feature.tolist(),
-            "threshold": self.threshold.tolist(),
-            "left": self.left.tolist(),
-            "right": self.right.tolist(),
-            "value": [float(f"{x:.6g}") for x in self.value],
-            "roots": self.roots.tolist(),
-            "baseline": self.baseline,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Forest":
-        """The inverse of to_json."""
-        integers = {name: np.array(data[name], dtype=np.int64) for name in ("feature", "left", "right", "roots")}
-        return cls(
-            **integers,
-            threshold=np.array(data["threshold"], dtype=np.float64),
-            value=np.array(data["value"], dtype=np.float64),
-            baseline=float(data["baseline"]),
-        )
 
 
 # Why a model is asked of a target although the dates forbid it: its training left out the target's whole sequence group
@@ -300,28 +252,10 @@ def train_ranker(
     ridge = Ridge(1.0).fit((features - mean) / scale, tm, weight)
     return Ranker(
         names=tuple(names),
-        forest=_flatten(trees),
+        forest=flatten_trees(trees),
         weights=np.asarray(ridge.coef_, dtype=np.float64),
         mean=mean,
         scale=scale,
         intercept=float(ridge.intercept_),
         trained_before=trained_before,
-    )
-
-
-def _flatten(trees: Any) -> Forest:
-    """The trees of a fitted HistGradientBoostingRegressor as one Forest."""
-    parts: list[Any] = [predictor.nodes for (predictor,) in trees._predictors]
-    starts = np.concatenate([[0], np.cumsum([len(nodes) for nodes in parts])])[:-1].astype(np.int64)
-    nodes = np.concatenate(parts)
-    offset = np.repeat(starts, [len(part) for part in parts])
-    leaf = nodes["is_leaf"].astype(bool)
-    return Forest(
-        feature=np.where(leaf, -1, nodes["feature_idx"]).astype(np.int64),
-        threshold=np.where(leaf, 0.0, nodes["num_threshold"]).astype(np.float64),
-        left=np.where(leaf, 0, nodes["left"] + offset).astype(np.int64),
-        right=np.where(leaf, 0, nodes["right"] + offset).astype(np.int64),
-        value=np.where(leaf, nodes["value"], 0.0).astype(np.float64),
-        roots=starts,
-        baseline=float(np.ravel(trees._baseline_prediction)[0]),
     )
