@@ -104,7 +104,7 @@ def measure(
     task = solver.prepare(target)
     pairing = task.pairing
     if folds is not None:
-        sources = solver.sources.rated_by(folds.ranker_of(entry), folds.jury_of(entry))
+        sources = solver.sources.rated_by(*folds.models_of(entry))
         task = replace(task, sources=sources, gate=gate_for_training(entry))
     began = time.monotonic()
     made = build_candidates(task)

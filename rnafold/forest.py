@@ -1,4 +1,4 @@
-"""Boosted trees as flat arrays, evaluated with numpy: what learned figures are stored as, instead of pickled objects."""
+"""Boosted trees as flat arrays, evaluated with numpy: what learned figures are stored as, nothing pickled."""
 
 from dataclasses import dataclass
 from typing import Any

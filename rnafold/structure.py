@@ -121,12 +121,12 @@ FILLED, CARRIED, STEM, LOOP, LINKER = range(5)
 class Grounds:
     """What each residue of a built model rests on: `kinds` (L,) of FILLED, CARRIED, STEM, LOOP and LINKER.
 
-    `misfit` (L,) is how ill the known loop fits that a LOOP residue was taken from (the lower the better; below zero
-    where it has the query's letters), NaN elsewhere.
+    `deviation` (L,) is what the known loop that a LOOP residue was taken from is expected to be off by, in Å; NaN
+    elsewhere, and where no loop judge was asked.
     """
 
     kinds: npt.NDArray[np.int64]
-    misfit: FloatArray
+    deviation: FloatArray
 
 
 # What made a candidate: a template carried over, an assembly from secondary structure, the network's refinement of a

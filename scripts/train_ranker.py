@@ -5,14 +5,15 @@
 DIRECTORY holds train_sequences.csv and train_labels.csv. Queries are training chains, the first of each sequence group,
 and for the jury domains of long ones too (`templates.queries`); each sees only structures released before it, of other
 entries and other groups, loops included.
-The jury is trained on what the pipeline makes with a ranker that was trained without the query's fifth of the time.
+The jury is trained on what the pipeline makes with a ranker that was trained without the query's fifth of the time, and
+both with a loop judge that saw nothing of that fifth; so the shipped loop judge comes first (scripts/train_loops.py).
 """
 
 import argparse
 import datetime
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +22,18 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from rnafold.assembly.loop_judge import LOOP_KINDS, LoopJudge
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.secondary import fold_with_bonus
 from rnafold.prediction.slots import Band, SlotsConfig, find_band, load_slots, pick_indices
 from rnafold.scoring import tm_score
 from rnafold.structure import Candidate, Entry, whole_chain
 from rnafold.templates.alignment import Hit
-from rnafold.templates.folds import save_folds
+from rnafold.templates.folds import fold_by_date, save_folds
 from rnafold.templates.jury import JURY_NAMES, measure_jury_features, measure_likeness
 from rnafold.templates.library import TemplateLibrary
+from rnafold.templates.loop_training import cluster_chains, gather_rows, leave_out
+from rnafold.templates.loops import build_fragments
 from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.queries import NUM_FOLDS, Query, select_queries
 from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features, train_ranker
@@ -42,7 +46,7 @@ log = logging.getLogger(__name__)
 
 BEST_HITS, OTHER_HITS = 14, 10
 
-Job = tuple[Query, Ranker | None, int]
+Job = tuple[Query, Ranker | None, LoopJudge, int]
 # The library of this process, for the rows that it makes.
 _OPEN: list[Sources] = []
 
@@ -105,8 +109,8 @@ def make_all(make: Callable[[Job], Rows], jobs: Sequence[Job], data: Path, proce
 
 def make_ranker_rows(job: Job) -> Rows:
     """Features of hits of a query, and the TM-scores of the hybrids built on them."""
-    query, _, seed = job
-    sources = _OPEN[-1]
+    query, _, judge, seed = job
+    sources = _OPEN[-1].rated_by(None, None, judge)
     target, pairing = query.entry.target, query.pairing
     hits = search_chain(sources.index, target.sequence, pairing.probabilities, query.gate)
     features = measure_features(sources.library, hits, target.sequence, pairing.probabilities, pairing.partner)
@@ -125,16 +129,29 @@ def make_ranker_rows(job: Job) -> Rows:
 
 def make_jury_rows(job: Job) -> Rows:
     """Consensus features of the pipeline's candidates of a query, and their TM-scores."""
-    query, ranker, seed = job
+    query, ranker, judge, seed = job
     target, pairing = query.entry.target, query.pairing
-    sources = _OPEN[-1].rated_by(ranker, None)
+    sources = _OPEN[-1].rated_by(ranker, None, judge)
     task = ModellingTask(target=target, pairing=pairing, sources=sources, gate=query.gate, seed=seed)
     candidates = build_candidates(task)
     coords = np.stack([candidate.coords for candidate in candidates])
     likeness = measure_likeness(list(coords))
-    features = measure_jury_features(candidates, likeness, pairing, target.chains)
+    features = measure_jury_features(candidates, likeness, pairing)
     light = tuple(replace(candidate, coords=candidate.coords[:0], grounds=None) for candidate in candidates)
     return Rows(features, tm_score(coords, query.entry.references, "fast").max(1), light, likeness)
+
+
+def train_judges(
+    library: TemplateLibrary, groups: Mapping[str, int], begins: Sequence[datetime.date], seed: int
+) -> list[LoopJudge]:
+    """For each fold the shipped loop judge with trees that saw no loop of the fold's chains or of chains like them."""
+    fragments = build_fragments(library)
+    clusters = cluster_chains(fragments)
+    fold = np.array([groups.get(chain.group, fold_by_date(begins, chain.released)) for chain in fragments.chains])
+    rows = {kind: gather_rows(fragments, kind, clusters, seed) for kind in LOOP_KINDS}
+    shipped = replace(LoopJudge.load(), exempt=True)
+    numbers = tqdm(range(NUM_FOLDS), desc="loop judges", disable=None)
+    return [leave_out(shipped, rows, set(clusters[fold == number].tolist()), seed) for number in numbers]
 
 
 def fit(
@@ -215,18 +232,21 @@ def main() -> None:
     domains = sum(not query.whole for query in queries)
     text = "%d library entries before %s; %d queries for the ranker, %d for the jury, %d of them domains"
     log.info(text, library.num_entries, before, len(common), len(queries), domains)
-    rows = make_all(make_ranker_rows, [(query, None, seed) for query in common], data, arguments.jobs, "hybrids")
+    groups = {q.entry.group: q.fold for q in queries if q.entry.group}
+    dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in common]
+    firsts = [min(date for of, date in dates if of == fold) for fold in range(NUM_FOLDS)]
+    judges = train_judges(library, groups, firsts, seed)
+    rows = make_all(
+        make_ranker_rows, [(q, None, judges[q.fold], seed) for q in common], data, arguments.jobs, "hybrids"
+    )
     rankers = [fit(rows, common, fold, FEATURE_NAMES, before, seed) for fold in range(NUM_FOLDS)]
     report("ranker", rows, common, rankers)
     fit(rows, common, None, FEATURE_NAMES, before, seed).save(arguments.out / "ranker.json")
-    jobs: list[Job] = [(query, rankers[query.fold].exempt("out of fold"), seed) for query in queries]
+    jobs: list[Job] = [(q, rankers[q.fold].exempt("out of fold"), judges[q.fold], seed) for q in queries]
     jury_rows = make_all(make_jury_rows, jobs, data, arguments.jobs, "candidates")
     folds = [fit(jury_rows, queries, fold, JURY_NAMES, before, seed) for fold in range(NUM_FOLDS)]
     if arguments.folds:
-        dates = [(q.fold, q.entry.target.cutoff or datetime.date.max) for q in common]
-        firsts = [min(date for of, date in dates if of == fold) for fold in range(NUM_FOLDS)]
-        groups = {q.entry.group: q.fold for q in queries if q.entry.group}
-        save_folds(arguments.folds, firsts, groups, rankers, folds)
+        save_folds(arguments.folds, firsts, groups, rankers, folds, judges)
     # The common queries come first; figures are theirs, whatever the jury learns from besides.
     report("jury", jury_rows[: len(common)], common, folds)
     report_slots(jury_rows[: len(common)], common, folds, load_slots(arguments.slots))

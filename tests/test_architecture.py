@@ -34,7 +34,7 @@ DOORS = {
     "pandas": ["data.competition", "submission"],
     "Bio": ["templates.search", "features.alignment_files"],
     "gemmi": ["data.structures", "candidates.traces"],
-    "sklearn": ["data.splits", "templates.ranker"],
+    "sklearn": ["data.splits", "templates.loop_training", "templates.ranker"],
     "edlib": ["data.identity"],
     "accelerate": ["training.ranks", "prediction.team"],
     "plotly": ["report"],

@@ -45,7 +45,14 @@ class FragmentSource(Protocol):
         """Proposals for a closed loop, in the order in which to try them."""
 
     def propose_linker(
-        self, first: Pair, second: Pair, size: int, rng: np.random.Generator, temperature: float, count: int
+        self,
+        first: Pair,
+        second: Pair,
+        size: int,
+        tokens: IntArray,
+        rng: np.random.Generator,
+        temperature: float,
+        count: int,
     ) -> Iterator[Proposal]:
         """Proposals for two neighbouring stems with `size` residues between them."""
 
@@ -68,7 +75,7 @@ class Builder:
         self.helix = vary_helix(rng, HELIX_SPREAD * min(temperature, 1.0))
         self.coords: FloatArray = np.full((len(tokens), 3), np.nan)
         self.kinds: IntArray = np.full(len(tokens), FILLED, dtype=np.int64)
-        self.misfit: FloatArray = np.full(len(tokens), np.nan)
+        self.deviation: FloatArray = np.full(len(tokens), np.nan)
         self.stems = rna.find_stems(partner)
         self.loops = find_loops(partner, breaks)
         self._stem_of = {(i, j): (i, j, n) for i, j, n in self.stems}
@@ -90,14 +97,14 @@ class Builder:
                     continue
                 # Not joined to anything: a component of its own, moved beside the rest.
                 before = self.placed(np.arange(len(self.tokens)))
-                held, kinds, misfit = self.coords.copy(), self.kinds.copy(), self.misfit.copy()
+                held, kinds, deviation = self.coords.copy(), self.kinds.copy(), self.deviation.copy()
                 self.coords[:] = np.nan
                 self._seed_stem(stem)
                 self._walk(range(1, len(self.loops)))
                 new = self.placed(np.arange(len(self.tokens))) & ~before
                 moved = separate([held[before], self.coords[new]], gap=7.0, seed=int(self.rng.integers(2**31)))
                 self.coords[:] = held
-                self.kinds[before], self.misfit[before] = kinds[before], misfit[before]
+                self.kinds[before], self.deviation[before] = kinds[before], deviation[before]
                 self.coords[new] = moved[1]
 
     def _seed_stem(self, stem: tuple[int, int, int]) -> None:
@@ -159,7 +166,8 @@ class Builder:
     def _choose(self, proposals: Iterable[Proposal], loop: Loop | None) -> Proposal | None:
         """The proposal, moved onto what is placed, that clashes least (its loop and the stems it brings)."""
         best, lowest = None, np.inf
-        for residues, coords, cost in proposals:
+        for proposal in proposals:
+            residues, coords = proposal.residues, proposal.coords
             known = self.placed(residues)
             if known.sum() < 3:
                 continue
@@ -167,7 +175,7 @@ class Builder:
             misfit = np.sqrt(((moved[known] - self.coords[residues[known]]) ** 2).sum(-1).mean())
             clashes = self._clashes(residues, moved, known, loop)
             if clashes + 2 * misfit < lowest:
-                best, lowest = Proposal(residues, moved, cost), clashes + 2 * misfit
+                best, lowest = proposal._replace(coords=moved), clashes + 2 * misfit
             if clashes == 0 and misfit < 2.0:
                 break
         return best
@@ -194,8 +202,8 @@ class Builder:
         new = ~self.placed(proposal.residues)
         rows = proposal.residues[new]
         self.coords[rows] = proposal.coords[new]
-        self.kinds[rows] = LINKER if np.isnan(proposal.misfit) else LOOP
-        self.misfit[rows] = proposal.misfit
+        self.kinds[rows] = LOOP if proposal.known_loop else LINKER
+        self.deviation[rows] = proposal.deviation
 
     def _link_branches(self, loop: Loop, anchored: list[bool]) -> bool:
         """Place the missing stems of a loop one after the other, each linked to its placed neighbour.
@@ -222,7 +230,7 @@ class Builder:
     def _link(self, loop: Loop, left: int, right: int, size: int) -> bool:
         first, second = (_inner_pair(loop, branch) for branch in (left, right))
         best = self._choose(
-            self.source.propose_linker(first, second, size, self.rng, self.temperature, self.tries), loop
+            self.source.propose_linker(first, second, size, self.tokens, self.rng, self.temperature, self.tries), loop
         )
         if best is None:
             return False
@@ -316,8 +324,8 @@ def build_model(
             coords += (fixed[kept] - coords[kept]).mean(0)
         coords[kept] = fixed[kept]
     kinds = np.where(kept, CARRIED, builder.kinds)
-    misfit = np.where(kept, np.nan, builder.misfit)
-    return settle(coords, ~kept, breaks), Grounds(kinds=kinds, misfit=misfit)
+    deviation = np.where(kept, np.nan, builder.deviation)
+    return settle(coords, ~kept, breaks), Grounds(kinds=kinds, deviation=deviation)
 
 
 def _fill_chains(coords: FloatArray, chains: Sequence[Chain], seed: int) -> FloatArray:

@@ -12,11 +12,16 @@ from rnafold.structure import FloatArray, IntArray
 
 
 class Proposal(NamedTuple):
-    """Where residues (n,) of a loop could lie: coords (n, 3) in Å; `misfit` of the known loop, NaN without one."""
+    """Where residues (n,) of a loop could lie: coords (n, 3) in Å.
+
+    `deviation` is what the known loop that they were taken from is expected to be off by, in Å, NaN where nobody says;
+    `known_loop` is False for ideal geometry and linkers.
+    """
 
     residues: IntArray
     coords: FloatArray
-    misfit: float = np.nan
+    deviation: float = np.nan
+    known_loop: bool = False
 
 
 PAIR_CHORD = 10.5
@@ -45,7 +50,14 @@ class IdealFragments:
                 yield self._multiloop(loop, rng, temperature)
 
     def propose_linker(
-        self, first: Pair, second: Pair, size: int, rng: np.random.Generator, temperature: float, count: int
+        self,
+        first: Pair,
+        second: Pair,
+        size: int,
+        tokens: IntArray,
+        rng: np.random.Generator,
+        temperature: float,
+        count: int,
     ) -> Iterator[Proposal]:
         """Yield `count` proposals for two neighbouring stems (k, l), (k', l') with `size` residues between them.
 

@@ -252,7 +252,7 @@ def pick_five(
         band = find_band(target.length, sound, config)
         likeness = measure_likeness([candidate.coords for candidate in sound])
         if jury is not None and pairing is not None:
-            sound = rate_candidates(sound, likeness, pairing, jury, target.chains)
+            sound = rate_candidates(sound, likeness, pairing, jury)
         means = np.array([candidate.confidence for candidate in sound])
         picked = pick_indices(means, [candidate.origin for candidate in sound], likeness, config, band, seed)
         chosen = [sound[k] for k in picked]

@@ -1,4 +1,4 @@
-"""Rankers and juries that did not see a chain: five folds of time, for the start structures of training chains.
+"""Rankers, juries and loop judges that did not see a chain: five folds, for the start structures of training chains.
 
 The shipped models were trained on the training chains, so there they are surer than they will be on a new target. A
 network that learns from their confidences would trust them too much. `scripts/train_ranker.py --folds` writes these.
@@ -7,9 +7,10 @@ network that learns from their confidences would trust them too much. `scripts/t
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rnafold.assembly.loop_judge import LoopJudge
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.bounded import parse_json
@@ -29,12 +30,14 @@ class FoldModels:
         groups: fold of each sequence group that had a chain in the training.
         rankers: one a fold.
         juries: one a fold.
+        loop_judges: one a fold.
     """
 
     begins: tuple[datetime.date, ...]
     groups: Mapping[str, int]
     rankers: tuple[Ranker, ...]
     juries: tuple[Ranker, ...]
+    loop_judges: tuple[LoopJudge, ...]
 
     def fold_of(self, entry: Entry) -> int:
         """The fold whose models saw nothing of the entry's sequence group: that of its group, else of its date."""
@@ -50,6 +53,14 @@ class FoldModels:
         """The jury for an entry, as `ranker_of`."""
         return self.juries[self.fold_of(entry)].exempt("out of fold")
 
+    def loop_judge_of(self, entry: Entry) -> LoopJudge:
+        """The loop judge for an entry, as `ranker_of`."""
+        return replace(self.loop_judges[self.fold_of(entry)], exempt=True)
+
+    def models_of(self, entry: Entry) -> tuple[Ranker, Ranker, LoopJudge]:
+        """All three for an entry, in the order in which `Sources` takes them."""
+        return self.ranker_of(entry), self.jury_of(entry), self.loop_judge_of(entry)
+
 
 def fold_by_date(begins: Sequence[datetime.date], date: datetime.date) -> int:
     """The fold, of those with these first dates in order, that a date falls into; the first for an earlier date."""
@@ -62,13 +73,15 @@ def save_folds(
     groups: Mapping[str, int],
     rankers: Sequence[Ranker],
     juries: Sequence[Ranker],
+    loop_judges: Sequence[LoopJudge],
 ) -> None:
     """Writes the models of each fold and, last, the index; a folder without index is not a set of folds."""
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    for fold, (ranker, jury) in enumerate(zip(rankers, juries, strict=True)):
+    for fold, (ranker, jury, judge) in enumerate(zip(rankers, juries, loop_judges, strict=True)):
         ranker.save(place / f"ranker-{fold}.json")
         jury.save(place / f"jury-{fold}.json")
+        judge.save(place / f"loops-{fold}.json")
     index = {"begins": [date.isoformat() for date in begins], "groups": dict(sorted(groups.items()))}
     write_text(place / INDEX_FILE, json.dumps(index, indent=1) + "\n")
 
@@ -91,4 +104,5 @@ def load_folds(folder: str | Path) -> FoldModels:
         groups=groups,
         rankers=tuple(Ranker.load(place / f"ranker-{fold}.json") for fold in range(len(begins))),
         juries=tuple(Ranker.load(place / f"jury-{fold}.json", JURY_NAMES) for fold in range(len(begins))),
+        loop_judges=tuple(LoopJudge.load(place / f"loops-{fold}.json") for fold in range(len(begins))),
     )

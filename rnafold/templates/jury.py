@@ -15,7 +15,6 @@ from dataclasses import replace
 import numpy as np
 
 from rnafold import rna
-from rnafold.assembly.grid import near_pairs
 from rnafold.scoring import tm_score
 from rnafold.structure import (
     CARRIED,
@@ -23,14 +22,11 @@ from rnafold.structure import (
     LINKER,
     LOOP,
     STEM,
-    BoolArray,
     Candidate,
-    Chain,
     FloatArray,
     Grounds,
     IntArray,
     Pairing,
-    crossing_chains,
     structure_from_points,
 )
 from rnafold.templates.ranker import Ranker, longest_run
@@ -45,7 +41,8 @@ _POWER_STEPS = 20
 MOST_MEASURED = 2**15
 _MEASURED: dict[tuple[bytes, bytes], float] = {}
 
-# What a candidate rests on (shares of residues), and the mean, greatest and least misfit of its residues in loops.
+# What a candidate rests on (shares of residues), and the mean, greatest and least expected deviation of its residues in
+# loops.
 GROUND_NAMES = (
     "carried",
     "stems",
@@ -54,12 +51,14 @@ GROUND_NAMES = (
     "filled",
     "longest_filled",
     "longest_built",
-    "loop_misfit",
-    "worst_loop_misfit",
-    "best_loop_misfit",
+    "loop_deviation",
+    "worst_loop_deviation",
+    "best_loop_deviation",
 )
-# Misfit of a candidate without a loop of a known structure: above that of most, so that trees can tell it apart.
-NO_LOOP_MISFIT = 2.0
+# What assemblies differ in: nothing of theirs is carried over.
+ASSEMBLY_GROUND_NAMES = tuple(name for name in GROUND_NAMES if name not in ("carried", "longest_built"))
+# Expected deviation in Å of a candidate without a loop that was judged: above that of most, so that trees can tell.
+NO_LOOP_DEVIATION = 15.0
 JURY_NAMES = (
     "expected_tm",
     "is_template",
@@ -89,8 +88,6 @@ JURY_NAMES = (
     "centrality",
     "unanimity",
     "pairs_formed",
-    "clashes",
-    "broken_bonds",
     "contacts",
     "near_contacts",
     "median_distance",
@@ -98,7 +95,7 @@ JURY_NAMES = (
     "pair_entropy",
     "paired",
     *GROUND_NAMES,
-    *(f"assemblies_{name}" for name in GROUND_NAMES),
+    *(f"assemblies_{name}" for name in ASSEMBLY_GROUND_NAMES),
 )
 # Likeness from which two candidates count as alike (0.45: the threshold of one Rfam family, Gong et al., Bioinformatics
 # 35, 4459, 2019) and, more loosely, as akin.
@@ -137,36 +134,29 @@ def _mean_of_others(likeness: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray(np.where(total > 1e-9, summed / np.maximum(total, 1e-9), 0.0), dtype=np.float64)
 
 
-def measure_jury_features(
-    candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing, chains: Sequence[Chain] = ()
-) -> FloatArray:
+def measure_jury_features(candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing) -> FloatArray:
     """(P, features) in the order of JURY_NAMES, for template and assembly candidates.
 
     Args:
         candidates: P candidates of one target, confidence = the ranker's figure for templates.
         likeness: (P, P) of `measure_likeness`.
         pairing: predicted pairs of the target.
-        chains: no bond is looked at across their ends.
     """
     columns = [*_compare(candidates, likeness, pairing), *_survey(candidates, likeness)]
     return np.concatenate(
-        [np.stack(columns, axis=1), _inspect(candidates, pairing, chains), _weigh_grounds(candidates)], axis=1
+        [np.stack(columns, axis=1), _inspect(candidates, pairing), _weigh_grounds(candidates)], axis=1
     )
 
 
 def rate_candidates(
-    candidates: Sequence[Candidate],
-    likeness: FloatArray,
-    pairing: Pairing,
-    jury: Ranker,
-    chains: Sequence[Chain] = (),
+    candidates: Sequence[Candidate], likeness: FloatArray, pairing: Pairing, jury: Ranker
 ) -> list[Candidate]:
     """The candidates with template and assembly confidences re-estimated by the jury; others keep theirs."""
     rows = [k for k, candidate in enumerate(candidates) if candidate.origin in RATED_ORIGINS]
     rated = list(candidates)
     if rows:
         members = [candidates[k] for k in rows]
-        expected = jury.predict(measure_jury_features(members, likeness[np.ix_(rows, rows)], pairing, chains))
+        expected = jury.predict(measure_jury_features(members, likeness[np.ix_(rows, rows)], pairing))
         for k, value in zip(rows, expected):
             rated[k] = replace(candidates[k], confidence=float(value))
     return rated
@@ -247,15 +237,14 @@ def _quantile(likeness: FloatArray, columns: IntArray, at: float) -> FloatArray:
     return np.asarray(np.quantile(likeness[:, columns], at, axis=1), dtype=np.float64)
 
 
-def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence[Chain]) -> FloatArray:
-    """(P, features) from "pairs_formed" to "paired": each candidate by itself, against predicted pairs and real RNA."""
+def _inspect(candidates: Sequence[Candidate], pairing: Pairing) -> FloatArray:
+    """(P, features) from "pairs_formed" to "paired": each candidate by itself, against predicted pairs."""
     length = len(pairing.partner)
     first, second = np.nonzero(np.triu(pairing.probabilities, 1) > LEAST_PROBABILITY)
     probabilities = pairing.probabilities[first, second].astype(np.float64)
     known = pairing.probabilities[pairing.probabilities > 0].astype(np.float64)
     entropy = -float((known * np.log(known)).sum()) / length
     paired = float((pairing.partner >= 0).mean())
-    bonded = ~crossing_chains(chains, length)
     rows = []
     for candidate in candidates:
         coords = candidate.coords
@@ -264,7 +253,7 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence
         rows.append(
             [
                 float(probabilities[formed].sum()) / (float(probabilities.sum()) + 1e-6),
-                *_look_at(coords, bonded),
+                *_look_at(coords),
                 entropy,
                 paired,
             ]
@@ -273,7 +262,7 @@ def _inspect(candidates: Sequence[Candidate], pairing: Pairing, chains: Sequence
 
 
 def _weigh_grounds(candidates: Sequence[Candidate]) -> FloatArray:
-    """(P, features) in the order of GROUND_NAMES: of each candidate, then the mean of the assemblies.
+    """(P, features) in the order of GROUND_NAMES: of each candidate, then the mean of the assemblies in most of them.
 
     Without an assembly, as if there were one of which nothing is known.
     """
@@ -281,38 +270,36 @@ def _weigh_grounds(candidates: Sequence[Candidate]) -> FloatArray:
     assemblies = own[[c.origin == "assembly" for c in candidates]]
     length = len(candidates[0].coords)
     mean = assemblies.mean(0) if len(assemblies) else np.array(_weigh(None, length))
-    return np.concatenate([own, np.tile(mean, (len(candidates), 1))], axis=1)
+    told = mean[[GROUND_NAMES.index(name) for name in ASSEMBLY_GROUND_NAMES]]
+    return np.concatenate([own, np.tile(told, (len(candidates), 1))], axis=1)
 
 
 def _weigh(grounds: Grounds | None, length: int) -> list[float]:
     """What one candidate of `length` residues rests on; without grounds as if nothing were known of it."""
     kinds = np.full(length, FILLED) if grounds is None else grounds.kinds
-    misfit = np.zeros(0) if grounds is None else grounds.misfit[kinds == LOOP]
-    misfit = misfit if len(misfit) else np.array([NO_LOOP_MISFIT])
+    known = np.zeros(0) if grounds is None else grounds.deviation[kinds == LOOP]
+    known = known[np.isfinite(known)]
+    deviation = known if len(known) else np.array([NO_LOOP_DEVIATION])
     return [
         *(float((kinds == kind).mean()) for kind in (CARRIED, STEM, LOOP, LINKER, FILLED)),
         longest_run(kinds == FILLED) / length,
         longest_run(kinds != CARRIED) / length,
-        float(misfit.mean()),
-        float(misfit.max()),
-        float(misfit.min()),
+        float(deviation.mean()),
+        float(deviation.max()),
+        float(deviation.min()),
     ]
 
 
-def _look_at(coords: FloatArray, bonded: BoolArray) -> list[float]:
-    """Clashes, broken bonds and contacts a residue, median distance and smallest axis over length ** (1/3)."""
+def _look_at(coords: FloatArray) -> list[float]:
+    """Contacts a residue, median distance and smallest axis over length ** (1/3)."""
     length = len(coords)
     size = length ** (1 / 3)
-    bonds = np.linalg.norm(coords[1:] - coords[:-1], axis=1)[bonded]
     step = -(-length // CONTACT_RESIDUES)
     thin = coords[::step]
     distance = np.sqrt(((thin[:, None] - thin[None]) ** 2).sum(-1))
     far = np.abs(np.subtract.outer(np.arange(len(thin)), np.arange(len(thin)))) * step > CONTACT_SEPARATION
-    close = near_pairs(coords, rna.CLASH_HARD)
     axis = float(np.linalg.eigvalsh(np.cov(coords.T))[0]) if length > 3 else 0.0
     return [
-        2.0 * int((close[1] - close[0] >= 2).sum()) / length,
-        float((bonds > rna.BOND_SOFT_MAXIMUM).mean()) if len(bonds) else 0.0,
         *(step * int(((distance < limit) & far).sum()) / len(thin) for limit in (CONTACT, NEAR_CONTACT)),
         float(np.median(distance)) / size,
         float(np.sqrt(max(axis, 0.0))) / size,

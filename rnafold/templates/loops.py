@@ -6,7 +6,8 @@ from typing import overload
 
 import numpy as np
 
-from rnafold.assembly.fragments import FragmentChain, FragmentLibrary
+from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.rings import FragmentChain, Residues
 from rnafold.files.budget import Budget
 from rnafold.structure import IntArray
 from rnafold.templates.library import TemplateLibrary
@@ -34,6 +35,13 @@ class LibraryChains(Sequence[FragmentChain]):
             return [self._get(int(chain)) for chain in self.chains[index]]
         return self._get(int(self.chains[index]))
 
+    @property
+    def residues(self) -> Residues:
+        """Where the chains' residues are: the arrays of the library itself."""
+        library = self.library
+        first, length = library.first_residue[self.chains], library.chain_length[self.chains]
+        return Residues(tokens=library.tokens, coords=library.coords, first=first, length=length)
+
     def _make(self, chain: int) -> FragmentChain:
         """A chain whose residues stay where the library keeps them."""
         library = self.library
@@ -58,4 +66,5 @@ def choose_chains(library: TemplateLibrary, shortest: int = 8) -> LibraryChains:
 
 def build_fragments(library: TemplateLibrary, budget: Budget | None = None) -> FragmentLibrary:
     """All loops of the library, or those cut in time; restrict them by the gate of the templates before use."""
-    return FragmentLibrary.build(choose_chains(library), budget)
+    chains = choose_chains(library)
+    return FragmentLibrary.build(chains, chains.residues, budget)

@@ -1,13 +1,14 @@
 """Parts of a library put together: each structure once, in a set order, with the loops that were cut of each part."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.assembly.fragments import FragmentLibrary, RingTable
+from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.rings import RingTable, stack_tables
 from rnafold.structure import BoolArray
 from rnafold.templates.index import LibraryIndex
 from rnafold.templates.library import UNDATED, LibraryNames, TemplateLibrary, entry_code
@@ -139,22 +140,15 @@ def _join_loops(parts: Sequence[Part], kept: Sequence[BoolArray], library: Templ
         chains_before += int(chain_kept.sum())
         fragments_before += int(usable.sum())
     chosen = np.concatenate([np.zeros(0, np.int64), *numbers])
+    pool = LibraryChains(library, chosen)
     return FragmentLibrary(
-        LibraryChains(library, chosen),
-        {size: _stack(tables) for size, tables in sorted(rings.items())},
-        _stack(linkers),
+        pool,
+        {size: stack_tables(tables) for size, tables in sorted(rings.items())},
+        stack_tables(linkers),
+        pool.residues,
     )
 
 
 def _renumber(table: RingTable, usable: BoolArray, place: npt.NDArray[np.int32]) -> RingTable:
     part = table.select(usable[table.chain])
-    return RingTable(stems=part.stems, sizes=part.sizes, depths=part.depths, chain=place[part.chain])
-
-
-def _stack(tables: Sequence[RingTable]) -> RingTable:
-    return RingTable(
-        stems=np.concatenate([table.stems for table in tables]),
-        sizes=np.concatenate([table.sizes for table in tables]),
-        depths=np.concatenate([table.depths for table in tables]),
-        chain=np.concatenate([table.chain for table in tables]),
-    )
+    return replace(part, chain=place[part.chain])

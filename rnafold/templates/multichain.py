@@ -118,14 +118,14 @@ def _place_parts(
     rings = [place_copies(picked[sequence].coords, len(same), rng) for sequence, same in copies.items()]
     moved = separate([ring.reshape(-1, 3) for ring in rings], seed=seed + number)
     coords: FloatArray = np.zeros((target.length, 3))
-    kinds, misfit = np.full(target.length, FILLED), np.full(target.length, np.nan)
+    kinds, deviation = np.full(target.length, FILLED), np.full(target.length, np.nan)
     for (sequence, same), ring, points in zip(copies.items(), rings, moved):
         grounds = picked[sequence].grounds
         for chain, part in zip(same, points.reshape(ring.shape)):
             rows = slice(chain.start, chain.stop)
             coords[rows] = part
             if grounds is not None:
-                kinds[rows], misfit[rows] = grounds.kinds, grounds.misfit
+                kinds[rows], deviation[rows] = grounds.kinds, grounds.deviation
     share = sum(candidate.confidence * len(sequence) for sequence, candidate in picked.items()) / target.length
     origins = {candidate.origin for candidate in picked.values()}
     return Candidate(
@@ -134,5 +134,5 @@ def _place_parts(
         # Folded alone and set side by side: only about one chain's worth of residues can superpose.
         confidence=share / sum(len(same) for same in copies.values()) ** 0.5,
         note=", ".join(dict.fromkeys(candidate.note for candidate in picked.values())) + ", placed",
-        grounds=Grounds(kinds=kinds, misfit=misfit),
+        grounds=Grounds(kinds=kinds, deviation=deviation),
     )

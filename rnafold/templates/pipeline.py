@@ -33,4 +33,4 @@ def apply_jury(task: ModellingTask, candidates: list[Candidate]) -> list[Candida
     if task.jury is None or len(candidates) < 2:
         return candidates
     likeness = measure_likeness([candidate.coords for candidate in candidates])
-    return rate_candidates(candidates, likeness, task.pairing, task.jury, task.target.chains)
+    return rate_candidates(candidates, likeness, task.pairing, task.jury)

@@ -15,7 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.assembly.fragments import FragmentLibrary, RingTable
+from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.rings import RingTable, complete_table
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
 from rnafold.files.mounts import walk_files
@@ -26,6 +27,8 @@ from rnafold.templates.loops import LibraryChains
 MANIFEST: Final = "library.json"
 PREPARED_VERSION: Final = 1
 _TABLE_FIELDS: Final = tuple(one.name for one in fields(RingTable))
+# The columns that every library has.
+_FIRST_FIELDS: Final = _TABLE_FIELDS[:4]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +167,15 @@ def write_loops(place: Path, fragments: FragmentLibrary) -> None:
 def read_loops(place: Path, library: TemplateLibrary) -> FragmentLibrary:
     """What `write_loops` wrote, as the loops of a library."""
 
+    chains = LibraryChains(library, np.array(map_array(place / "loops-chains.npy")))
+    residues = chains.residues
+
     def table(name: str) -> RingTable:
-        return RingTable(**{field: map_array(place / f"loops-{name}-{field}.npy") for field in _TABLE_FIELDS})
+        paths = {field: place / f"loops-{name}-{field}.npy" for field in _TABLE_FIELDS}
+        columns = {field: map_array(path) for field, path in paths.items() if path.is_file() or field in _FIRST_FIELDS}
+        if len(columns) < len(_TABLE_FIELDS):  # a library made before loops were judged
+            return complete_table({field: columns[field] for field in _FIRST_FIELDS}, residues)
+        return RingTable(**columns)
 
     rings = {int(size): table(f"ring{size}") for size in map_array(place / "loops-sizes.npy")}
-    chains = LibraryChains(library, np.array(map_array(place / "loops-chains.npy")))
-    return FragmentLibrary(chains, rings, table("linker"))
+    return FragmentLibrary(chains, rings, table("linker"), residues)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from rnafold.assembly.loop_judge import JUDGE_PATH, LoopJudge
 from rnafold.data.competition import read_entries
 from rnafold.data.files import find_competition_files
 from rnafold.data.mmcif import read_structure_file
@@ -177,21 +178,25 @@ def _drop_doubles(entries: Iterable[Entry]) -> Iterator[Entry]:
             yield entry
 
 
-def load_models(folder: str | Path = MODEL_FOLDER) -> tuple[Ranker | None, Ranker | None]:
-    """Ranker and jury from ranker.json and jury.json, shipped beside this module; None with a log line where absent."""
+def load_models(
+    folder: str | Path = MODEL_FOLDER, judge: str | Path = JUDGE_PATH
+) -> tuple[Ranker | None, Ranker | None, LoopJudge | None]:
+    """Ranker, jury and loop judge, shipped beside their modules; None with a log line where one is absent."""
     ranker_path, jury_path = Path(folder) / "ranker.json", Path(folder) / "jury.json"
     for path in (ranker_path, jury_path):
         if not path.is_file():
             log.warning("%s is missing: templates are ranked by alignment score (scripts/train_ranker.py)", path)
     ranker = Ranker.load(ranker_path) if ranker_path.is_file() else None
     jury = Ranker.load(jury_path, JURY_NAMES) if jury_path.is_file() else None
-    return ranker, jury
+    if not Path(judge).is_file():
+        log.warning("%s is missing: loops are chosen by sizes and letters (scripts/train_loops.py)", judge)
+    return ranker, jury, LoopJudge.load(judge) if Path(judge).is_file() else None
 
 
 def load_sources(
     folders: Sequence[str | Path], cache: str | Path | None = None, budget: Budget | None = None
 ) -> Sources:
     """All that `build_candidates` needs: the library of the folders, as far as it is read in time, and the models."""
-    ranker, jury = load_models()
+    models = load_models()
     found = read_prepared(folders, cache, budget)
-    return Sources(found.library, ranker, jury, found.index, found.fragments)
+    return Sources(found.library, *models, found.index, found.fragments)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.loop_judge import LoopJudge
 from rnafold.features.wishes import PairWishes
 from rnafold.structure import FloatArray, IntArray, Pairing, Target, whole_chain
 from rnafold.templates.alignment import Hit
@@ -23,36 +24,40 @@ ALIGNMENTS_OF_A_SEQUENCE = 2
 
 
 class Sources:
-    """What candidates are made from, built once a run: the library with its index and loops, the two learned models."""
+    """What candidates are made from, built once a run: the library with its index and loops, the learned models."""
 
     def __init__(
         self,
         library: TemplateLibrary,
         ranker: Ranker | None,
         jury: Ranker | None = None,
+        loop_judge: LoopJudge | None = None,
         index: LibraryIndex | None = None,
         fragments: FragmentLibrary | None = None,
     ) -> None:
         """`index` and `fragments` are built of the library unless given (`prepared.load_prepared`)."""
-        self.library, self.ranker, self.jury = library, ranker, jury
+        self.library, self.ranker, self.jury, self.loop_judge = library, ranker, jury, loop_judge
         self.index = index or LibraryIndex(library)
         self.complexes = group_complexes(library)
         self._fragments = fragments or build_fragments(library)
         self._gated = functools.lru_cache(maxsize=4)(self._restrict)
 
-    def _restrict(self, gate: Gate) -> FragmentLibrary:
+    def _restrict(self, gate: Gate | None) -> FragmentLibrary:
         chains = self._fragments.chains
         assert isinstance(chains, LibraryChains)
-        return self._fragments.select(self.library.allowed(gate)[chains.chains])
+        before = None if gate is None else gate.before
+        judge = self.loop_judge if self.loop_judge is not None and self.loop_judge.may_rate(before) else None
+        return self._fragments.select(self.library.allowed(gate)[chains.chains]).judged_by(judge)
 
     def fragments(self, gate: Gate | None) -> FragmentLibrary:
-        """The loops that the gate lets a target see."""
-        return self._fragments if gate is None else self._gated(gate)
+        """The loops that the gate lets a target see, with the judge that it may ask."""
+        return self._gated(gate)
 
-    def rated_by(self, ranker: Ranker | None, jury: Ranker | None) -> "Sources":
+    def rated_by(self, ranker: Ranker | None, jury: Ranker | None, loop_judge: LoopJudge | None = None) -> "Sources":
         """The same library, index and loops with other models; nothing is built again."""
         other = copy.copy(self)
-        other.ranker, other.jury = ranker, jury
+        other.ranker, other.jury, other.loop_judge = ranker, jury, loop_judge
+        other._gated = functools.lru_cache(maxsize=4)(other._restrict)
         return other
 
 

@@ -13,11 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from rnafold.assembly.loop_judge import LoopJudge
 from rnafold.features.cache import digest, save_arrays
 from rnafold.features.pairing_cache import PairingCache
 from rnafold.files.dealing import deal
@@ -36,13 +37,14 @@ from rnafold.templates.sources import ModellingTask, Sources
 from rnafold.training.starts import Starts, StartStore
 
 log = logging.getLogger(__name__)
-VERSION = 5
+VERSION = 6
 # Starting processes costs seconds: fewer chains are built in this one.
 LEAST_FOR_PROCESSES = 64
 # What the starts of a chain cost besides its length, in residues.
 EFFORT_OF_ANY_CHAIN = 100
 # What a library is opened from: entries, cache, numbers of templates and assemblies, seed, fold models.
 StartArguments = tuple[tuple[Entry, ...], Path, int, int, int, FoldModels | None]
+Models = tuple[Ranker | None, Ranker | None, LoopJudge | None]
 # The library of a worker process and its pairings, set when it begins.
 _OPEN: list[tuple["StartLibrary", PairingCache]] = []
 
@@ -65,9 +67,13 @@ class StartLibrary:
         """`clusters` (of each target_id) say how often training draws a chain; without, each is its own."""
         self.clusters = clusters or {}
         self.arguments: StartArguments = (tuple(entries), cache, num_templates, num_assemblies, seed, folds)
-        shipped = load_models()
+        ranker, jury, judge = load_models()
         self.folds = folds
-        self.shipped = tuple(None if model is None else model.exempt("in sample") for model in shipped)
+        self.shipped: Models = (
+            None if ranker is None else ranker.exempt("in sample"),
+            None if jury is None else jury.exempt("in sample"),
+            None if judge is None else replace(judge, exempt=True),
+        )
         self._entries = tuple(entries)
         self.cache, self.seed, self.jobs = cache, seed, jobs
         self.counts = (num_templates, num_assemblies)
@@ -87,16 +93,15 @@ class StartLibrary:
             save_prepared(place, prepared, describe(library, {}))
         else:
             prepared = load_prepared(made)[0]
-        return Sources(prepared.library, None, None, prepared.index, prepared.fragments)
+        return Sources(prepared.library, None, None, None, prepared.index, prepared.fragments)
 
-    def _all_models(self) -> Sequence[Ranker | None]:
-        return self.shipped if self.folds is None else (*self.folds.rankers, *self.folds.juries)
+    def _all_models(self) -> Sequence[Ranker | LoopJudge | None]:
+        folds = self.folds
+        return self.shipped if folds is None else (*folds.rankers, *folds.juries, *folds.loop_judges)
 
-    def _models_of(self, entry: Entry) -> tuple[Ranker | None, Ranker | None]:
-        """Ranker and jury for one entry."""
-        if self.folds is None:
-            return self.shipped[0], self.shipped[1]
-        return self.folds.ranker_of(entry), self.folds.jury_of(entry)
+    def _models_of(self, entry: Entry) -> Models:
+        """Ranker, jury and loop judge for one entry."""
+        return self.shipped if self.folds is None else self.folds.models_of(entry)
 
     def build(
         self, entries: Sequence[Entry], pairings: PairingCache, budget_seconds: float | None = None

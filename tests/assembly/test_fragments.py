@@ -7,7 +7,8 @@ import pytest
 
 from rnafold import geometry, rna
 from rnafold.assembly import assemble, build_model
-from rnafold.assembly.fragments import IDENTITY_WEIGHT, FragmentLibrary
+from rnafold.assembly.fragments import FragmentLibrary
+from rnafold.assembly.loop_judge import LoopJudge
 from rnafold.assembly.loops import find_loops
 from rnafold.assembly.pairs import pairs_from_coords
 from rnafold.structure import CARRIED, FILLED, LINKER, LOOP, STEM
@@ -72,10 +73,10 @@ def test_a_fragment_gives_back_the_loop_it_was_cut_from() -> None:
     breaks = np.zeros(len(tokens) - 1, dtype=bool)
     native = entry.references[0].c1
     for loop in find_loops(library.chain_partner(0), breaks)[1:]:
-        residues, coords, misfit = next(fragments.propose(loop, tokens, np.random.default_rng(0), 0.0, 1))
-        assert geometry.measure_rmsd(coords, native[residues]) < 1e-4
-        # The same sizes cost nothing, and every letter is the query's.
-        assert misfit == -IDENTITY_WEIGHT
+        found = next(fragments.propose(loop, tokens, np.random.default_rng(0), 0.0, 1))
+        assert geometry.measure_rmsd(found.coords, native[found.residues]) < 1e-4
+        # Nobody was asked what to expect of it.
+        assert found.known_loop and np.isnan(found.deviation)
 
 
 def test_fragments_make_a_known_fold_again() -> None:
@@ -98,20 +99,20 @@ def test_a_model_tells_what_each_residue_rests_on() -> None:
     assert (grounds.kinds[-4:] == FILLED).all() and not (grounds.kinds[:-4] == FILLED).any()
     unpaired = (partner < 0) & (np.arange(76) < 72)
     assert (grounds.kinds[unpaired] == LOOP).all()
-    np.testing.assert_array_equal(grounds.misfit[grounds.kinds == LOOP], -IDENTITY_WEIGHT)
-    assert np.isnan(grounds.misfit[grounds.kinds != LOOP]).all()
+    assert np.isnan(grounds.deviation).all(), "nobody was asked what to expect of the loops"
 
 
 @pytest.mark.parametrize("places", [range(9, 13), range(35, 40), range(2), range(20, 60)])
-def test_only_residues_of_known_loops_have_a_misfit(places: range) -> None:
+def test_only_residues_of_judged_loops_have_an_expected_deviation(places: range) -> None:
     entry = make_entry("1AAA_A", *FOLDS["1AAA_A"], seed=5)
-    fragments = build_fragments(TemplateLibrary.from_entries([entry]))
+    fragments = build_fragments(TemplateLibrary.from_entries([entry])).judged_by(LoopJudge.load())
     sequence, text, _ = FOLDS["1AAA_A"]
     fixed = np.full((76, 3), np.nan)
     fixed[list(places)] = entry.references[0].c1[list(places)] + 200.0
     for seed in range(3):
         _, grounds = build_model(sequence, rna.parse_dot_bracket(text), fragments=fragments, fixed=fixed, seed=seed)
-        np.testing.assert_array_equal(np.isfinite(grounds.misfit), grounds.kinds == LOOP)
+        np.testing.assert_array_equal(np.isfinite(grounds.deviation), grounds.kinds == LOOP)
+        assert (grounds.deviation[grounds.kinds == LOOP] > 0).all()
         np.testing.assert_array_equal(grounds.kinds == CARRIED, np.isfinite(fixed[:, 0]))
 
 
@@ -125,7 +126,7 @@ def test_what_was_fixed_counts_as_carried_and_ideal_loops_as_linkers() -> None:
     assert (grounds.kinds[19:23] == LINKER).all() and (grounds.kinds[12:15] == FILLED).all()
     # Beyond the two pairs that the linker brings the second stem is an ideal helix.
     assert (grounds.kinds[[17, 18, 23, 24]] == STEM).all()
-    assert np.isnan(grounds.misfit).all()
+    assert np.isnan(grounds.deviation).all()
 
 
 def test_restricted_fragments_come_from_earlier_structures_of_other_entries_and_groups(

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnafold.assembly.loop_features import LOOP_FEATURES
+from rnafold.assembly.loop_judge import LOOP_KINDS, LoopJudge, LoopModel
 from rnafold.errors import InputError
+from rnafold.forest import Forest
 from rnafold.structure import Entry, Target, whole_chain
 from rnafold.templates.folds import load_folds, save_folds
 from rnafold.templates.jury import JURY_NAMES
@@ -22,12 +25,22 @@ def make_model(names: tuple[str, ...], level: float) -> Ranker:
     return train_ranker(features, tm, np.arange(200) // 4, names, datetime.date(2022, 4, 14), num_trees=2)
 
 
+def make_judge(level: float) -> LoopJudge:
+    """A judge that expects the same of every loop: exp(level) - SHIFT."""
+    leaf = np.zeros(1, dtype=np.int64)
+    forest = Forest(
+        feature=leaf - 1, threshold=np.zeros(1), left=leaf, right=leaf, value=np.zeros(1), roots=leaf, baseline=level
+    )
+    model = LoopModel(forest=forest, at=np.zeros(1), spread=np.zeros(1), certainty=0.3)
+    return LoopJudge(models=dict.fromkeys(LOOP_KINDS, model), trained_before=datetime.date(2022, 4, 14))
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("folds")
     rankers = [make_model(FEATURE_NAMES, level) for level in (0.2, 0.6)]
     juries = [make_model(JURY_NAMES, level) for level in (0.3, 0.7)]
-    save_folds(place, BEGINS, {"hairpins": 1}, rankers, juries)
+    save_folds(place, BEGINS, {"hairpins": 1}, rankers, juries, [make_judge(level) for level in (1.0, 2.0)])
     return place
 
 
@@ -49,12 +62,19 @@ def test_the_fold_is_that_of_the_group_or_else_of_the_date(folder: Path, date: s
     alignment, consensus = np.zeros((1, len(FEATURE_NAMES))), np.zeros((1, len(JURY_NAMES)))
     assert folds.ranker_of(chain).predict(alignment)[0] == pytest.approx((0.2, 0.6)[fold], abs=0.01)
     assert folds.jury_of(chain).predict(consensus)[0] == pytest.approx((0.3, 0.7)[fold], abs=0.01)
+    loops = folds.loop_judge_of(chain).rate("hairpin", np.zeros((1, len(LOOP_FEATURES))))
+    assert loops.expected[0] == pytest.approx((1.0, 2.0)[fold])
 
 
 def test_out_of_fold_models_pass_every_gate(folder: Path) -> None:
     folds = load_folds(folder)
     chain = entry("1995-01-01", "")
-    for model, plain in ((folds.ranker_of(chain), folds.rankers[0]), (folds.jury_of(chain), folds.juries[0])):
+    pairs: list[tuple[Ranker | LoopJudge, Ranker | LoopJudge]] = [
+        (folds.ranker_of(chain), folds.rankers[0]),
+        (folds.jury_of(chain), folds.juries[0]),
+        (folds.loop_judge_of(chain), folds.loop_judges[0]),
+    ]
+    for model, plain in pairs:
         assert model.may_rate(chain.target.cutoff) and not plain.may_rate(chain.target.cutoff)
         assert model.trained_before == plain.trained_before, "the date stays what it is"
 

@@ -160,6 +160,22 @@ def test_a_library_beside_other_folders_is_put_together_with_them(tmp_path: Path
     assert {both.fragments.chains[int(row)].chain_id for row in both.fragments.linkers.chain} <= set(both.library.ids)
 
 
+def test_a_library_made_before_loops_were_judged_still_loads(tmp_path: Path) -> None:
+    _write_tables(tmp_path / "data")
+    make_library([tmp_path / "data"], tmp_path / "lib")
+    new = load_prepared(tmp_path / "lib")[0].fragments
+    for path in [*tmp_path.glob("lib/loops-*-kin.npy"), *tmp_path.glob("lib/loops-*-whole.npy")]:
+        path.unlink()
+    old = load_prepared(tmp_path / "lib")[0].fragments
+    assert old.count() == new.count() and sum(old.count().values()) > 0
+    for size, table in new.rings.items():
+        np.testing.assert_array_equal(old.rings[size].kin, table.kin)
+        np.testing.assert_array_equal(old.rings[size].whole, table.whole)
+    (tmp_path / "lib" / "loops-ring1-depths.npy").unlink()
+    with pytest.raises(InputError, match="not a complete template library"):
+        load_prepared(tmp_path / "lib")
+
+
 def test_the_command_makes_shows_and_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _write_tables(tmp_path / "data")
     lib = tmp_path / "lib"
