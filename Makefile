@@ -16,7 +16,7 @@ help:
 	@echo "make quick  ruff, mypy --strict, the map and the fast tests of the rooms that changed (or ROOMS=\"scoring data\")"
 	@echo "make test   ruff, mypy --strict and the test suite"
 	@echo "make faults the reliability suite in full: kills, damage, malformed files (half an hour; docs/reliability.md)"
-	@echo "make weights DATA=DIR   train the weights that ship, measure them, write their model card"
+	@echo "make weights DATA=DIR   train all that ships (loop judge, ranker, jury, network), measure it, write the model card"
 	@echo "make pictures   docs/pictures, from the demo and headless Chromium"
 	@echo "make setup  only the environment (.venv)"
 
@@ -38,6 +38,8 @@ pictures: $(STAMP)
 
 weights: $(STAMP)
 	@test -n "$(DATA)" || { echo "make weights DATA=DIR: the folder with train_sequences.csv etc. is needed"; exit 2; }
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/train_loops.py --data "$(DATA)"
+	@OMP_NUM_THREADS=1 $(BIN)/python scripts/train_ranker.py --data "$(DATA)" --folds runs/folds --jobs $$(nproc)
 	@OMP_NUM_THREADS=1 $(BIN)/python scripts/train_weights.py --data "$(DATA)"
 
 lint: $(STAMP)

@@ -2,8 +2,8 @@
 
     python benchmarks/templates.py --data DIRECTORY
 
-DIRECTORY holds train_*, validation_* and recent_* sequences and labels. Templates, loops and the two learned models
-come from train_* alone; every target sees only what was released before its temporal cutoff. Scores are part 2's
+DIRECTORY holds train_*, validation_* and recent_* sequences and labels. Templates, loops and the learned models come
+from train_* alone; every target sees only what was released before its temporal cutoff. Scores are part 2's
 TM-score by the exact scorer, best of five, mean over targets, with the first prediction's in brackets. "assembled
 alone" uses no template's atoms but folds with the pairs of templates; "no template at all" knows none.
 """
@@ -27,10 +27,10 @@ from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
 from rnafold.templates.alignment import Setting
-from rnafold.templates.jury import JURY_NAMES
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for
 from rnafold.templates.pipeline import build_candidates
-from rnafold.templates.ranker import FEATURE_NAMES, Ranker, measure_features
+from rnafold.templates.ranker import FEATURE_NAMES, measure_features
+from rnafold.templates.reading import load_models
 from rnafold.templates.search import ProfileAligner, build_profile_scores, search_chain
 from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 
@@ -213,9 +213,7 @@ def main() -> None:
         files = [find_file(arguments.data, f"{name}_{kind}.csv") for kind in ("sequences", "labels")]
         sets[name] = read_entries(*files)
     config = load_slots(arguments.slots)
-    ranker = Ranker.load(arguments.models / "ranker.json")
-    jury = Ranker.load(arguments.models / "jury.json", JURY_NAMES)
-    sources = Sources(TemplateLibrary.from_entries(sets["train"]), ranker, jury)
+    sources = Sources(TemplateLibrary.from_entries(sets["train"]), *load_models(arguments.models))
     print(f"library: {sources.library.num_chains} chains, loops {sources.fragments(None).count()}")
     tested = [(name, entry) for name in ("validation", "recent") for entry in sets[name]]
     pairings = {
@@ -264,7 +262,7 @@ def print_leak(
 ) -> None:
     """Five templates with the date gate off and all structures in the library: without and with the target's own."""
     leaky = [*sets["train"], *sets["validation"], *sets["recent"]]
-    open_sources = Sources(TemplateLibrary.from_entries(leaky), sources.ranker, sources.jury)
+    open_sources = Sources(TemplateLibrary.from_entries(leaky), sources.ranker, sources.jury, sources.loop_judge)
     print("\ndate gate off, later structures in the library (a leak, for show)")
     for key, found in gated.items():
         cells = []

@@ -1,6 +1,7 @@
 """The loop judge's training: no loop is told by its own sequence group, and the same seed gives the same bytes."""
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_trees_out_of_fold_saw_no_query_of_the_cluster(fragments: FragmentLibrar
     spoiled = rows.deviation.copy()
     own = rows.cluster == rows.cluster[0]
     spoiled[own] += 50.0
-    other = loop_training.replace(rows, deviation=spoiled)
+    other = replace(rows, deviation=spoiled)
     expected, again = (expect_out_of_fold(one, "hairpin") for one in (rows, other))
     np.testing.assert_array_equal(expected[own], again[own])
 
