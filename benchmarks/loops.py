@@ -23,7 +23,7 @@ from rnafold.assembly.fragments import FragmentLibrary
 from rnafold.assembly.loop_features import measure_differences
 from rnafold.assembly.loop_judge import LOOP_KINDS, LoopJudge, LoopKind, kind_of
 from rnafold.assembly.loops import Loop
-from rnafold.assembly.rings import FragmentChain, Residues, RingTable, complete_table
+from rnafold.assembly.rings import FragmentChain, Residues, RingTable, complete_table, count_unresolved
 from rnafold.assembly.shortlist import choose_motifs
 from rnafold.data.competition import find_file, read_entries
 from rnafold.templates.library import TemplateLibrary
@@ -98,13 +98,12 @@ def print_line(name: str, figures: dict[str, float], needed: str = "") -> None:
     print(f"{name:26s}{figures['queries']:7.0f}  {'  '.join(pairs)}  {figures['best of all']:7.2f}  {needed}")
 
 
-def grow(table: RingTable, factor: int, residues: Residues, chains: int, rng: np.random.Generator) -> RingTable:
-    """The table for a library of `factor` mutants of every chain, in a random order of its columns' rows."""
+def grow(table: RingTable, factor: int, residues: Residues, unresolved: IntArray, chains: int) -> RingTable:
+    """The table for a library of `factor` mutants of every chain."""
     shift = np.repeat(np.arange(factor, dtype=np.int32) * chains, len(table))
     columns = {name: np.concatenate([getattr(table, name)] * factor) for name in ("stems", "sizes", "depths", "chain")}
     columns["chain"] = columns["chain"] + shift
-    order = rng.permutation(len(shift))
-    return complete_table({name: column[order] for name, column in columns.items()}, residues)
+    return complete_table(columns, residues, unresolved)
 
 
 def grow_fragments(fragments: FragmentLibrary, loops: int, folder: Path, seed: int) -> FragmentLibrary:
@@ -127,8 +126,10 @@ def grow_fragments(fragments: FragmentLibrary, loops: int, folder: Path, seed: i
     )
     chains: list[FragmentChain] = [fragments.chains[0]] * len(first)  # no search looks at them
     count = len(old.first)
-    rings = {size: grow(table, factor, grown, count, rng) for size, table in fragments.rings.items()}
-    return FragmentLibrary(chains, rings, grow(fragments.linkers, factor, grown, count, rng), grown, fragments.judge)
+    unresolved = count_unresolved(grown)
+    rings = {size: grow(table, factor, grown, unresolved, count) for size, table in fragments.rings.items()}
+    linkers = grow(fragments.linkers, factor, grown, unresolved, count)
+    return FragmentLibrary(chains, rings, linkers, grown, fragments.judge)
 
 
 def list_queries(fragments: FragmentLibrary, rng: np.random.Generator) -> dict[LoopKind, list[tuple[Loop, IntArray]]]:

@@ -10,7 +10,15 @@ from rnafold.assembly.loop_features import measure_differences, measure_loops
 from rnafold.assembly.loop_judge import LoopJudge, LoopKind, kind_of
 from rnafold.assembly.loops import Loop, Pair
 from rnafold.assembly.overlay import inner_stems, lay_over, list_places
-from rnafold.assembly.rings import FragmentChain, Residues, RingTable, cut_loops, join_residues, make_table
+from rnafold.assembly.rings import (
+    FragmentChain,
+    Residues,
+    RingTable,
+    count_unresolved,
+    cut_loops,
+    join_residues,
+    make_table,
+)
 from rnafold.assembly.shortlist import LoopIndex, Shortlist, choose_motifs
 from rnafold.files.budget import Budget
 from rnafold.structure import BoolArray, IntArray
@@ -46,8 +54,9 @@ class FragmentLibrary:
         """Cut every loop whose anchors (two pairs of each stem) are resolved out of the chains, while there is time."""
         rings, linkers = cut_loops(chains, budget)
         place = join_residues(chains) if residues is None else residues
-        tables = {size: make_table(found, size, place) for size, found in rings.items()}
-        return cls(chains, tables, make_table(linkers, 2, place), place)
+        unresolved = count_unresolved(place)
+        tables = {size: make_table(found, size, place, unresolved) for size, found in rings.items()}
+        return cls(chains, tables, make_table(linkers, 2, place, unresolved), place)
 
     def judged_by(self, judge: LoopJudge | None) -> "FragmentLibrary":
         """The same loops, chosen by a judge, or by sizes and letters without one."""

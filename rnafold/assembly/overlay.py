@@ -12,13 +12,10 @@ import numpy.typing as npt
 
 from rnafold.assembly.loops import Loop, Pair
 from rnafold.assembly.rings import Residues, RingTable
-from rnafold.geometry import build_helix
 from rnafold.structure import FloatArray, IntArray
 
 # Places of each stem.
 ANCHORS = 4
-# The pair up to which a stem is drawn out to see where it leads.
-FAR_PAIR = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,25 +92,3 @@ def _bridge(
     share = (np.arange(size) - begin[:, None] + 1) / (gap[:, None] + 1)
     line = before[:, None] + share[..., None] * (after - before)[:, None]
     coords[:, place] = np.where(lacking[..., None], line, segment)
-
-
-def draw_out_stems(coords: FloatArray, num_stems: int) -> FloatArray:
-    """(K, 4S, 3) where the stems of loops (K, P, 3) lead: pairs 3 and FAR_PAIR of an ideal helix on the two known."""
-    strand, other = build_helix(FAR_PAIR + 1)
-    ideal = np.stack([strand[0], strand[1], other[0], other[1]])
-    far = np.stack([points[pair] for pair in (3, FAR_PAIR) for points in (strand, other)])
-    axes, middle = _frame(ideal)
-    local = (far - middle) @ axes.T
-    anchors = coords[:, : ANCHORS * num_stems].reshape(len(coords), num_stems, ANCHORS, 3)
-    own, centre = _frame(anchors)
-    return np.asarray((local @ own + centre[..., None, :]).reshape(len(coords), -1, 3), dtype=np.float64)
-
-
-def _frame(anchors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Axes (..., 3, 3), a row each, and middle (..., 3) of two pairs (..., 4, 3)."""
-    across = anchors[..., 2, :] - anchors[..., 0, :] + anchors[..., 3, :] - anchors[..., 1, :]
-    along = anchors[..., 1, :] - anchors[..., 0, :] + anchors[..., 3, :] - anchors[..., 2, :]
-    first = across / np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-9)
-    along = along - (along * first).sum(-1, keepdims=True) * first
-    second = along / np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-9)
-    return np.stack([first, second, np.cross(first, second)], axis=-2), anchors.mean(-2)

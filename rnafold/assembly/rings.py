@@ -5,7 +5,7 @@ loop counts twice and a three-way junction three times.
 """
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -133,8 +133,13 @@ def _stem_known(known: BoolArray, stem: Pair) -> bool:
     return min(rows) >= 0 and max(rows) < len(known) and bool(known[rows].all())
 
 
-def make_table(rows: Sequence[Row], size: int, residues: Residues) -> RingTable:
-    """The table of loops with `size` stems."""
+def count_unresolved(residues: Residues) -> IntArray:
+    """(N + 1,) how many residues before each are unresolved."""
+    return np.concatenate([[0], np.cumsum(~np.isfinite(residues.coords).all(1))])
+
+
+def make_table(rows: Sequence[Row], size: int, residues: Residues, unresolved: IntArray) -> RingTable:
+    """The table of loops with `size` stems; `unresolved` of `count_unresolved`."""
     return complete_table(
         {
             "stems": np.array([stems for stems, _, _, _ in rows], dtype=np.int32).reshape(-1, size, 2),
@@ -143,10 +148,13 @@ def make_table(rows: Sequence[Row], size: int, residues: Residues) -> RingTable:
             "chain": np.array([chain for _, _, _, chain in rows], dtype=np.int32),
         },
         residues,
+        unresolved,
     )
 
 
-def complete_table(columns: dict[str, npt.NDArray[np.integer]], residues: Residues) -> RingTable:
+def complete_table(
+    columns: Mapping[str, npt.NDArray[np.integer]], residues: Residues, unresolved: IntArray
+) -> RingTable:
     """A table of the first four columns alone, as older libraries have them, in order and with the other two."""
     stems, sizes, chain = columns["stems"].astype(np.int64), columns["sizes"], columns["chain"]
     first, length = residues.first[chain][:, None], residues.length[chain][:, None]
@@ -156,10 +164,17 @@ def complete_table(columns: dict[str, npt.NDArray[np.integer]], residues: Residu
             for column in places.T:
                 digest = (digest ^ (column.astype(np.int64) + 2).astype(np.uint64)) * _MIXER
                 digest ^= digest >> np.uint64(29)
-    unresolved = np.concatenate([[0], np.cumsum(~np.isfinite(residues.coords).all(1))])
     begin = first + stems[:, :, 1] + 1
     missing = unresolved[np.minimum(begin + sizes, len(unresolved) - 1)] - unresolved[begin]
-    return order_rows(RingTable(**columns, kin=digest, whole=~missing.any(1)))  # type: ignore[arg-type]
+    table = RingTable(
+        stems=columns["stems"].astype(np.int32, copy=False),
+        sizes=columns["sizes"].astype(np.int32, copy=False),
+        depths=columns["depths"].astype(np.int16, copy=False),
+        chain=columns["chain"].astype(np.int32, copy=False),
+        kin=digest,
+        whole=~missing.any(1),
+    )
+    return order_rows(table)
 
 
 def _context(

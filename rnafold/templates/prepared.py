@@ -5,6 +5,7 @@ the folder holds and makes it a library; its identity is the digest of what was 
 """
 
 import datetime
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold.assembly.fragments import FragmentLibrary
-from rnafold.assembly.rings import RingTable, complete_table
+from rnafold.assembly.rings import RingTable, complete_table, count_unresolved
 from rnafold.errors import InputError
 from rnafold.files.atomic import replace_folder
 from rnafold.files.mounts import walk_files
@@ -169,12 +170,13 @@ def read_loops(place: Path, library: TemplateLibrary) -> FragmentLibrary:
 
     chains = LibraryChains(library, np.array(map_array(place / "loops-chains.npy")))
     residues = chains.residues
+    unresolved = functools.cache(lambda: count_unresolved(residues))
 
     def table(name: str) -> RingTable:
         paths = {field: place / f"loops-{name}-{field}.npy" for field in _TABLE_FIELDS}
         columns = {field: map_array(path) for field, path in paths.items() if path.is_file() or field in _FIRST_FIELDS}
         if len(columns) < len(_TABLE_FIELDS):  # a library made before loops were judged
-            return complete_table({field: columns[field] for field in _FIRST_FIELDS}, residues)
+            return complete_table({field: columns[field] for field in _FIRST_FIELDS}, residues, unresolved())
         return RingTable(**columns)
 
     rings = {int(size): table(f"ring{size}") for size in map_array(place / "loops-sizes.npy")}

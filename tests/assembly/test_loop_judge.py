@@ -11,8 +11,8 @@ from rnafold.assembly.fragments import FragmentLibrary
 from rnafold.assembly.loop_features import LOOP_FEATURES, count_votes, measure_differences, measure_loops
 from rnafold.assembly.loop_judge import LOOP_KINDS, SHIFT, LoopJudge, LoopModel
 from rnafold.assembly.loops import find_loops
-from rnafold.assembly.overlay import draw_out_stems, inner_stems, lay_over, list_places, match_places
-from rnafold.assembly.rings import FragmentChain, complete_table
+from rnafold.assembly.overlay import inner_stems, lay_over, list_places, match_places
+from rnafold.assembly.rings import FragmentChain, complete_table, count_unresolved
 from rnafold.assembly.shortlist import COPIES, LoopIndex, choose_motifs
 from rnafold.errors import InputError
 from rnafold.forest import Forest
@@ -135,13 +135,6 @@ def test_places_correspond_from_both_ends_and_gaps_are_bridged() -> None:
     assert match_places(table, [2], library.residues)[0, 4:].tolist() == [4, 6]
 
 
-def test_a_stem_leads_where_the_ideal_helix_goes_on() -> None:
-    strand, other = geometry.build_helix(6)
-    anchors = np.stack([strand[0], strand[1], other[0], other[1]])[None]
-    far = draw_out_stems(anchors, 1)[0]
-    np.testing.assert_allclose(far, [strand[3], other[3], strand[5], other[5]], atol=1e-9)
-
-
 def test_votes_by_hand() -> None:
     # Three loops of one vote each; the first two are the same one seen twice.
     distance = np.array([[0.0, 0.2, 3.0], [0.2, 0.0, 4.0], [3.0, 4.0, 0.0]])
@@ -217,6 +210,6 @@ def test_the_columns_of_an_older_table_are_completed(library: FragmentLibrary) -
     table = library.rings[1]
     shuffled = np.random.default_rng(0).permutation(len(table))
     old = {name: getattr(table, name)[shuffled] for name in ("stems", "sizes", "depths", "chain")}
-    made = complete_table(old, library.residues)
+    made = complete_table(old, library.residues, count_unresolved(library.residues))
     np.testing.assert_array_equal(np.sort(made.kin), np.sort(table.kin))
     assert (np.diff(made.kin[made.sizes[:, 0] == 4].astype(np.float64)) >= 0).all()

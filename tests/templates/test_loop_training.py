@@ -8,6 +8,8 @@ import pytest
 
 from rnafold.assembly.fragments import FragmentLibrary
 from rnafold.assembly.loop_judge import LOOP_KINDS
+from rnafold.assembly.rings import RingTable
+from rnafold.assembly.shortlist import LoopIndex
 from rnafold.errors import InputError
 from rnafold.structure import IntArray
 from rnafold.templates import loop_training
@@ -60,7 +62,7 @@ def test_no_query_sees_a_loop_of_its_own_cluster(
     seen: list[tuple[set[int], int]] = []
     original = loop_training._gather
 
-    def watch(fragments: FragmentLibrary, index, query):  # type: ignore[no-untyped-def]
+    def watch(fragments: FragmentLibrary, index: LoopIndex, query: RingTable) -> object:
         seen.append((set(clusters[index.table.chain].tolist()), int(clusters[query.chain[0]])))
         return original(fragments, index, query)
 
