@@ -88,9 +88,7 @@ def join_residues(chains: Sequence[FragmentChain]) -> Residues:
 Row = tuple[list[Pair], list[int], list[int], int]
 
 
-def cut_loops(
-    chains: Sequence[FragmentChain], budget: Budget | None = None
-) -> tuple[dict[int, list[Row]], list[Row]]:
+def cut_loops(chains: Sequence[FragmentChain], budget: Budget | None = None) -> tuple[dict[int, list[Row]], list[Row]]:
     """Every loop whose anchors (two pairs of each stem) are resolved, while there is time: rings by their number of
     stems, and linkers.
     """
