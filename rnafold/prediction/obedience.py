@@ -43,9 +43,13 @@ def _ground(grounds: Grounds | None, wishes: PairWishes) -> Grounds | None:
     """What a pulled model rests on: residues of wished pairs on ideal stems."""
     if grounds is None:
         return None
-    kinds, misfit, paired = grounds.kinds.copy(), grounds.deviation.copy(), [k for pair in wishes.formed for k in pair]
-    kinds[paired], misfit[paired] = STEM, np.nan
-    return Grounds(kinds=kinds, deviation=misfit)
+    kinds, deviation, paired = (
+        grounds.kinds.copy(),
+        grounds.deviation.copy(),
+        [k for pair in wishes.formed for k in pair],
+    )
+    kinds[paired], deviation[paired] = STEM, np.nan
+    return Grounds(kinds=kinds, deviation=deviation)
 
 
 def keep_obedient(target: Target, candidates: Sequence[Candidate], wishes: PairWishes) -> list[Candidate]:
