@@ -67,6 +67,9 @@ class LoopRows:
         return [slice(int(a), int(b)) for a, b in pairwise(begins)]
 
 
+_COLUMNS = ("features", "deviation", "query", "cluster", "size", "cost")
+
+
 def cluster_chains(fragments: FragmentLibrary) -> IntArray:
     """(chains,) number of the sequence group of each chain; groups with chains alike beyond SAME_CHAIN are one."""
     letters = np.array(list(ALPHABET + UNKNOWN))
@@ -89,54 +92,51 @@ def gather_rows(
     Raises:
         InputError: there is no such query.
     """
-    tables = [fragments.linkers] if kind == "linker" else [
-        table for size, table in sorted(fragments.rings.items()) if kind_of(size) == kind and size <= MOST_STEMS
-    ]  # fmt: skip
-    tables = [table.select(table.whole) for table in tables]
+    tables = [table.select(table.whole) for table in _list_tables(fragments, kind)]
+    share = min(1.0, MOST_QUERIES / max(sum(len(table) for table in tables), 1))
     rng = np.random.default_rng(seed)
-    total = sum(len(table) for table in tables)
-    made: list[tuple[npt.NDArray[np.float32], FloatArray, IntArray, IntArray, IntArray, FloatArray]] = []
-    coords: list[npt.NDArray[np.float32]] = []
+    made: list[LoopRows] = []
     for table in tables:
-        share = min(1.0, MOST_QUERIES / max(total, 1))
         chosen = np.sort(rng.permutation(len(table))[: round(share * len(table))])
-        indices: dict[int, LoopIndex] = {}
         for row in tqdm(chosen, desc=f"{kind}, {table.sizes.shape[1]} stems", disable=None):
-            cluster = int(clusters[table.chain[row]])
-            if cluster not in indices:
-                indices = {cluster: LoopIndex(table.select(clusters[table.chain] != cluster), fragments.residues)}
-            found = _gather(fragments, indices[cluster], table.select(np.array([row])))
-            if found is None:
-                continue
-            features, deviation, cost, laid = found
-            size = int(table.sizes[row].sum())
-            of = np.full(len(cost), len(made))
-            made.append((features, deviation, of, np.full(len(cost), cluster), np.full(len(cost), size), cost))
-            coords += [laid] if with_coords else []
+            of = clusters[table.chain]
+            index = LoopIndex(table.select(of != of[row]), fragments.residues)
+            found = _gather(index, table.select(np.array([row])), len(made), int(of[row]))
+            if found is not None:
+                made.append(found if with_coords else replace(found, coords=()))
     if not made:
         raise InputError(f"training loops: {kind}: found none that has one like it in another sequence group")
-    columns = [np.concatenate(part) for part in zip(*made, strict=True)]
-    names = ("features", "deviation", "query", "cluster", "size", "cost")
-    return LoopRows(**dict(zip(names, columns, strict=True)), coords=coords)
+    columns = {name: np.concatenate([getattr(rows, name) for rows in made]) for name in _COLUMNS}
+    return LoopRows(**columns, coords=[one for rows in made for one in rows.coords])
 
 
-def _gather(
-    fragments: FragmentLibrary, index: LoopIndex, query: RingTable
-) -> tuple[npt.NDArray[np.float32], FloatArray, FloatArray, npt.NDArray[np.float32]] | None:
-    """Features, deviations, costs and coordinates of what an index has for one query; None where that is nothing."""
+def _list_tables(fragments: FragmentLibrary, kind: LoopKind) -> list[RingTable]:
+    if kind == "linker":
+        return [fragments.linkers]
+    return [table for size, table in sorted(fragments.rings.items()) if kind_of(size) == kind and size <= MOST_STEMS]
+
+
+def _gather(index: LoopIndex, query: RingTable, number: int, cluster: int) -> LoopRows | None:
+    """What an index has for one query; None where that is nothing, or a single loop."""
     sizes = [int(size) for size in query.sizes[0]]
-    own = lay_over(query, sizes, fragments.residues)
+    own = lay_over(query, sizes, index.residues)
     rows, cost = index.find(sizes, own.tokens[0])
     if len(rows) < 2:
         return None
     near = index.table.select(rows)
-    laid = lay_over(near, sizes, fragments.residues)
-    distance = measure_differences(laid.coords)
-    features = measure_loops(own.tokens[0], sizes, near, laid, distance)
+    laid = lay_over(near, sizes, index.residues)
+    features = measure_loops(own.tokens[0], sizes, near, laid, measure_differences(laid.coords))
     reference = np.broadcast_to(own.coords, laid.coords.shape)
     moved = transform(laid.coords, *superpose(laid.coords, reference))
-    deviation = np.sqrt(((moved - reference) ** 2).sum(-1).mean(1))
-    return features.astype(np.float32), deviation, cost, laid.coords.astype(np.float32)
+    return LoopRows(
+        features=features.astype(np.float32),
+        deviation=np.sqrt(((moved - reference) ** 2).sum(-1).mean(1)),
+        query=np.full(len(rows), number),
+        cluster=np.full(len(rows), cluster),
+        size=np.full(len(rows), sum(sizes)),
+        cost=cost,
+        coords=[laid.coords.astype(np.float32)],
+    )
 
 
 def fit_forest(rows: LoopRows, kind: LoopKind, used: BoolArray, seed: int = 0) -> Forest:

@@ -62,9 +62,9 @@ def test_no_query_sees_a_loop_of_its_own_cluster(
     seen: list[tuple[set[int], int]] = []
     original = loop_training._gather
 
-    def watch(fragments: FragmentLibrary, index: LoopIndex, query: RingTable) -> object:
+    def watch(index: LoopIndex, query: RingTable, number: int, cluster: int) -> object:
         seen.append((set(clusters[index.table.chain].tolist()), int(clusters[query.chain[0]])))
-        return original(fragments, index, query)
+        return original(index, query, number, cluster)
 
     monkeypatch.setattr(loop_training, "_gather", watch)
     for kind in ("hairpin", "linker"):
