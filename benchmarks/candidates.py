@@ -347,6 +347,16 @@ def compare_rules(cases: Sequence[Case], juries: Mapping[str, JuryParameters], s
         print(f"  rank correlation of expected and reached within a target: {told}")
 
 
+def print_targets(cases: Sequence[Case], juries: Mapping[str, JuryParameters], slots: SlotsConfig) -> None:
+    """Every target's five by the jury, with what each reached, beside the naive rule's best and the best of all."""
+    for case in cases:
+        pool = case.pool
+        five = pick_by_jury(pool, juries[pool.group], slots)
+        told = ", ".join(f"{pool.sources[k]} {pool.tm[k]:.2f}" for k in five)
+        naive, oracle = best(pool, pick_naively), float(pool.tm.max())
+        print(f"{case.part} {pool.target.target_id}: naive {naive:.3f}, best {oracle:.3f}; jury's five: {told}")
+
+
 def compare_scenarios(pools: Sequence[Pool], juries: Mapping[str, JuryParameters], slots: SlotsConfig) -> None:
     """What users have: ours with three to seven sources drawn at random, means over the draws of each target."""
     found: dict[str, list[list[float]]] = {}
@@ -461,6 +471,8 @@ def main() -> None:
     final = fit_parameters(examples, None, centres)
     print("fitted to all:", json.dumps({"intercept": final.intercept, **final.weights, "spread": final.spread}))
     compare_rules(cases, juries, slots)
+    if arguments.per_target:
+        print_targets(cases, juries, slots)
     compare_scenarios(pools, juries, slots)
     try_robustness(cases, juries, slots)
     if arguments.write is not None:

@@ -18,7 +18,7 @@ from rnafold.structure import Candidate, FloatArray, IntArray, Pairing, Target
 # target weighs beside the differences within it; the kinship, by best of five over random sources.
 RIDGE: Final = 0.05
 LEVEL_WEIGHT: Final = 0.3
-KINSHIP: Final = 0.75
+KINSHIP: Final = 0.85
 _FEWEST_SOURCES, _MOST_SOURCES = 3, 7
 _RESIDUAL_RANGE: Final = (0.05, 0.95)
 
