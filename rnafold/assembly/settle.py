@@ -56,8 +56,11 @@ def _share(
 ) -> int:
     """Adds to `shift` what brings pairs of residues into a range of distances; returns how many were out of it."""
     apart = coords[second] - coords[first]
-    distance = np.sqrt((apart * apart).sum(1))
+    squares = apart * apart
+    distance = np.sqrt(squares[:, 0] + squares[:, 1] + squares[:, 2])
     out = (distance < low) | (distance > high)
+    if not out.any():  # as most often
+        return 0
     first, second, apart, distance = first[out], second[out], apart[out], distance[out]
     wanting = distance - np.clip(distance, low, high)
     # two residues in one place part along an axis

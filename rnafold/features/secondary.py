@@ -229,6 +229,15 @@ def _fold_consensus(vienna: Any, chains: Sequence[Chain], msa: Msa) -> Probabili
     return probabilities if num_folded == len(chains) else None
 
 
+@functools.lru_cache(maxsize=64)
+def _fold_with_bonus(strands: str, pairs: tuple[tuple[int, int], ...], bonus_kcal: float) -> str:
+    """The structure of minimum free energy by ViennaRNA; likes among a target's templates give the same pairs."""
+    fold = importlib.import_module("RNA").fold_compound(strands)
+    for i, j in pairs:
+        fold.sc_add_bp(i + 1, j + 1, bonus_kcal)
+    return str(fold.mfe()[0])
+
+
 def fold_with_bonus(
     sequence: str, pairs: Sequence[tuple[int, int]], bonus_kcal: float, chains: Sequence[Chain] | None = None
 ) -> npt.NDArray[np.int64]:
@@ -243,13 +252,10 @@ def fold_with_bonus(
     Without ViennaRNA, or beyond 1,500 residues, the bonus raises the odds of the pairs' probabilities instead
     (Boltzmann's factor at 37 degrees Celsius), from which the structure of maximum expected accuracy is taken.
     """
-    vienna = load_vienna()
     layout = tuple(chains) if chains else whole_chain(len(sequence))
-    if vienna is not None and len(sequence) <= MAX_UNWINDOWED:
-        fold = vienna.fold_compound("&".join(sequence[chain.start : chain.stop] for chain in layout))
-        for i, j in pairs:
-            fold.sc_add_bp(i + 1, j + 1, bonus_kcal)
-        return parse_dot_bracket(fold.mfe()[0].replace("&", ""))
+    if load_vienna() is not None and len(sequence) <= MAX_UNWINDOWED:
+        strands = "&".join(sequence[chain.start : chain.stop] for chain in layout)
+        return parse_dot_bracket(_fold_with_bonus(strands, tuple(pairs), bonus_kcal).replace("&", ""))
     probabilities = predict_pairing(sequence, layout, num_samples=0).probabilities.copy()
     factor = float(np.exp(min(-bonus_kcal / BOLTZMANN_KCAL, 20.0)))
     for i, j in pairs:
