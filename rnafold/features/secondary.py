@@ -232,7 +232,9 @@ def _fold_consensus(vienna: Any, chains: Sequence[Chain], msa: Msa) -> Probabili
 @functools.lru_cache(maxsize=64)
 def _fold_with_bonus(strands: str, pairs: tuple[tuple[int, int], ...], bonus_kcal: float) -> str:
     """The structure of minimum free energy by ViennaRNA; likes among a target's templates give the same pairs."""
-    fold = importlib.import_module("RNA").fold_compound(strands)
+    vienna = load_vienna()
+    assert vienna is not None
+    fold = vienna.fold_compound(strands)
     for i, j in pairs:
         fold.sc_add_bp(i + 1, j + 1, bonus_kcal)
     return str(fold.mfe()[0])

@@ -60,14 +60,13 @@ CONTENTS: Final = {
     "a password for a machine": re.compile(rb"\bmachine\s+\S+\s+login\s+\S+\s+password\s+\S+"),
 }
 # One of these stands in every match of the pattern (in small letters, where the pattern takes both), so that patterns,
-# which take a hundred times as long, are tried around them alone: so far before, and so far behind.
-_BEFORE: Final = 200
-_BEHIND: Final = 1000
+# which take a hundred times as long, are tried where a match with it can begin alone: at most so far before it.
+_BEFORE: Final = 16
 _HELD: Final = {
     "a Kaggle key": (b"key",),
     "KAGGLE_KEY or a token set": (b"kaggle_key", b"kaggle_api_token"),
     "a Kaggle token": (b"KGAT_",),
-    "a private key": (b"PRIVATE KEY", b"PuTTY-User-Key-File-", b"AGE-SECRET-KEY-1"),
+    "a private key": (b"-----BEGIN ", b"PuTTY-User-Key-File-", b"AGE-SECRET-KEY-1"),
     "a GitHub token": (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
     "a Hugging Face token": (b"hf_",),
     "an AWS key": (b"AKIA", b"ASIA"),
@@ -163,7 +162,7 @@ def _scan_bytes(place: str, data: bytes, depth: int = 0) -> Iterator[str]:
             yield from _scan_bytes(inside, content, depth + 1)
     plain = data.replace(b"\0", b"") if data[:4096].count(b"\0") * 3 > len(data[:4096]) else data  # UTF-16
     small = plain.lower()
-    found = [(what, match) for what in CONTENTS for match in itertools.islice(_find(what, plain, small), 1)]
+    found = [(what, match) for what in CONTENTS if (match := _find_first(what, plain, small))]
     if not found:
         found = [("a secret given to a name", match) for match in itertools.islice(_find_given(plain, small), 1)]
     for what, match in found:
@@ -171,13 +170,13 @@ def _scan_bytes(place: str, data: bytes, depth: int = 0) -> Iterator[str]:
         yield f"{place}: line {line} looks like {what}"
 
 
-def _find(what: str, plain: bytes, small: bytes) -> Iterator[re.Match[bytes]]:
-    """Matches of one of CONTENTS around what they must hold."""
+def _find_first(what: str, plain: bytes, small: bytes) -> re.Match[bytes] | None:
+    """The first match of one of CONTENTS, looked for around what it must hold; a match may be as long as it likes."""
     pattern = CONTENTS[what]
-    for at in _places(small if pattern.flags & re.IGNORECASE else plain, _HELD[what]):
-        match = pattern.search(plain, max(at - _BEFORE, 0), at + _BEHIND)
-        if match:
-            yield match
+    places = _places(small if pattern.flags & re.IGNORECASE else plain, _HELD[what])
+    starts = (start for at in places for start in range(max(at - _BEFORE, 0), at + 1))
+    matches = (match for start in starts if (match := pattern.match(plain, start)))
+    return min(matches, key=lambda match: match.start(), default=None)
 
 
 def _find_given(plain: bytes, small: bytes) -> Iterator[re.Match[bytes]]:

@@ -29,11 +29,10 @@ def meet_wishes(target: Target, candidates: Sequence[Candidate], wishes: PairWis
     tokens, breaks = rna.encode_sequence(target.sequence), crossing_chains(target.chains, target.length)
     found = list(candidates)
     for k in sorted(range(len(found)), key=lambda k: -found[k].confidence)[:_PULLED]:
-        before = len(list_unmet(target, found[k].coords, wishes))
         if all(is_formed(found[k].coords, pair) for pair in wishes.formed):
             continue
         coords = pull_together(tokens, found[k].coords, wishes.formed, breaks)
-        if len(list_unmet(target, coords, wishes)) < before:
+        if len(list_unmet(target, coords, wishes)) < len(list_unmet(target, found[k].coords, wishes)):
             note = f"{found[k].note}, wished pairs pulled together".lstrip(", ")
             found[k] = replace(found[k], coords=coords, note=note, grounds=_ground(found[k].grounds, wishes))
     return found
@@ -43,11 +42,8 @@ def _ground(grounds: Grounds | None, wishes: PairWishes) -> Grounds | None:
     """What a pulled model rests on: residues of wished pairs on ideal stems."""
     if grounds is None:
         return None
-    kinds, deviation, paired = (
-        grounds.kinds.copy(),
-        grounds.deviation.copy(),
-        [k for pair in wishes.formed for k in pair],
-    )
+    kinds, deviation = grounds.kinds.copy(), grounds.deviation.copy()
+    paired = [k for pair in wishes.formed for k in pair]
     kinds[paired], deviation[paired] = STEM, np.nan
     return Grounds(kinds=kinds, deviation=deviation)
 

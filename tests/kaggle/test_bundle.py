@@ -99,6 +99,15 @@ def test_a_secret_is_found_wherever_it_stands_in_a_large_file(tmp_path: Path, na
         assert "of this name" in find_secrets([tmp_path])[0]
 
 
+def test_a_token_with_a_long_middle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "web.txt").write_text(".".join(["eyJ" + "h" * 20, "eyJ" + "p" * 5000, "s" * 20]))
+    (tmp_path / "address.txt").write_text("https://someone:" + "w" * 3000 + "@example" + ".org")
+    assert [line.rpartition("like ")[2] for line in find_secrets([tmp_path])] == [
+        "an address with a password",
+        "a signed web token",
+    ]
+
+
 def test_a_secret_in_utf_16_is_found_and_a_damaged_archive_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(SECRETS["notes.txt"].encode("utf-16"))
     (tmp_path / "cut.zip").write_bytes(pack("zip", "a", b"x" * 1000)[:-30])
