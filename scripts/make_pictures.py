@@ -4,7 +4,6 @@ DEMO is a folder that `python -m rnafold demo` has filled; without it the demo i
 grow beyond their limit are refused, so that a clone stays small.
 """
 
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +14,7 @@ from playwright.sync_api import sync_playwright
 from rnafold.cli.main import main
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_bytes
+from rnafold.kaggle.doctor import find_chromium
 
 PICTURES: Final = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 LARGEST_BYTES: Final = 300_000
@@ -53,8 +53,7 @@ def take_picture(page: Path, out: Path, size: tuple[int, int]) -> Path:
     Raises:
         InputError: no page, no Chromium, or a picture beyond the limit.
     """
-    names = ("chromium", "chromium-browser", "google-chrome")
-    chromium = next((path for name in names if (path := shutil.which(name))), None)
+    chromium = find_chromium()
     if chromium is None:
         raise InputError("pictures are taken by Chromium, found none (Debian: apt-get install chromium)")
     if not page.is_file():

@@ -120,15 +120,19 @@ def _look_at_cards() -> Iterator[Line]:
         yield Line(about=f"card {number}", level="fault" if fault else "ok", text=f"{text}: {fault}" if fault else text)
 
 
+def find_chromium() -> str | None:
+    """The browser that the tests of the pages and `make pictures` use, by the names that systems give it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
 def _look_at_programs() -> Iterator[Line]:
     try:
         yield Line(about="US-align", level="ok", text=str(find_usalign()))
     except InputError as error:
         text = _first_line(error).removeprefix("part 1's metric needs the US-align program, ")
         yield Line(about="US-align", level="missing", text=f"{text} (part 1's metric)")
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    found = find_chromium()
     text = found or "not found: the tests of the pages and `make pictures` need it, the kit does not"
     yield Line(about="Chromium", level="ok" if found else "missing", text=text)
 

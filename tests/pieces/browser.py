@@ -1,12 +1,13 @@
 """A page in headless Chromium: what became of its document, and what it said on the console."""
 
-import shutil
 from pathlib import Path
 from typing import Final
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from rnafold.kaggle.doctor import find_chromium
+
+CHROMIUM: Final = find_chromium()
 # A card is not at hand: WebGL is drawn by the processor.
 _OPTIONS: Final = (
     "--no-sandbox --disable-gpu --disable-quic --use-gl=angle --use-angle=swiftshader --enable-unsafe-swiftshader"
