@@ -17,9 +17,10 @@ from rnafold.config.settings import LossConfig
 from rnafold.features.batch import Batch
 from rnafold.model.heads import distogram_bins, tm_scale
 from rnafold.model.network import Output
+from rnafold.model.stem_frames import measure_arrangement
 
 PHYSICS_TERMS = ("bond", "angle", "clash", "watson_crick")
-TERMS = ("superposed", "distance", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm")
+TERMS = ("superposed", "distance", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm", "arrangement")
 NUM_NEIGHBOURS = 8
 NEAR_SEQUENCE = 8
 ROW_CHUNK = 128
@@ -332,6 +333,8 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
             "distance": average(saturate(error, config.distance_scale) + config.tail * torch.log1p(error), near),
             **measure_physics(coords, batch, mask, config.pair_tolerance_deviations),
         }
+        if config.arrangement.weight:
+            terms["arrangement"] = average(*measure_arrangement(coords, batch))
         if output.distogram is not None and output.pairs is not None:
             whole = true_distances(batch)
             resolved = mask[:, :, None] & mask[:, None, :]
