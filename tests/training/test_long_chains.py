@@ -13,7 +13,7 @@ from rnafold.features.cache import save_arrays
 from rnafold.features.source import FeatureSource
 from rnafold.structure import Chain, Entry, Target, cut_target, structure_from_points, whole_chain
 from rnafold.training.dataset import TrainingExamples
-from rnafold.training.starts import StartStore
+from rnafold.training.starts import Starts, StartStore
 
 LENGTH = 30_000
 
@@ -78,8 +78,14 @@ def test_starts_are_cut_from_their_piece_and_a_chain_without_any_starts_ideal(tm
     path = tmp_path / "a.npz"
     coords = np.arange(2 * 200 * 3, dtype=np.float32).reshape(2, 200, 3)
     kinds, deviation = np.arange(400, dtype=np.int8).reshape(2, 200) % 5, coords[..., 0]
-    known = {"coords": coords, "kinds": kinds, "deviation": deviation}
-    save_arrays(path, {**known, "confidence": np.ones(2, np.float32), "is_template": np.zeros(2, np.bool_)})
+    stored = Starts(
+        coords=coords,
+        confidence=np.ones(2, np.float32),
+        is_template=np.zeros(2, np.bool_),
+        kinds=kinds,
+        deviation=deviation,
+    )
+    save_arrays(path, stored.arrays())
     store = StartStore({"long": [((100, 300), path), ((0, 200), tmp_path / "missing.npz")]})
     found = store.window(target, 120, 140)
     assert found is not None and np.array_equal(found.coords, coords[:, 20:40])
