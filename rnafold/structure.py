@@ -129,11 +129,6 @@ class Grounds:
     deviation: FloatArray
 
 
-def unknown_grounds(length: int) -> Grounds:
-    """Grounds of a model of `length` residues of which nobody knows what it rests on."""
-    return Grounds(kinds=np.full(length, FILLED), deviation=np.full(length, np.nan))
-
-
 # What made a candidate: a template carried over, an assembly from secondary structure, the network's refinement of a
 # start, a plain strand where nothing better is there, or another program.
 Origin = Literal["template", "assembly", "network", "fallback", "other"]

@@ -22,8 +22,7 @@ class ModelConfig:
 
     `pair_channels`, `pair_updates`, `relax_steps` and `max_recycles` are read by `kind: pair` only and must be 0
     for `plain`. `attention_heads` divides `width`; `dropout` acts on residual and feed-forward paths, never on the
-    attention map (that would force it into memory). `grounds` tells `kind: pair` what each residue of its start rests
-    on and how far that is expected to be off. `encoder` puts a pretrained encoder in front of it.
+    attention map (that would force it into memory). `encoder` puts a pretrained encoder in front of `kind: pair`.
     """
 
     name: str
@@ -37,7 +36,6 @@ class ModelConfig:
     pair_updates: int = 0
     relax_steps: int = 0
     max_recycles: int = 0
-    grounds: bool = False
     encoder: EncoderConfig | None = None
 
     def __post_init__(self) -> None:
@@ -50,8 +48,6 @@ class ModelConfig:
             raise ValueError("kind plain has no pair track: pair_channels .. max_recycles must be 0")
         if self.kind == "plain" and self.encoder is not None:
             raise ValueError("encoder: kind plain takes none")
-        if self.kind == "plain" and self.grounds:
-            raise ValueError("grounds: kind plain has no start structure")
         if self.kind == "pair" and (self.pair_channels < 1 or self.relax_steps < 1 or min(pair) < 0):
             raise ValueError("kind pair needs pair_channels and relax_steps of 1 or more")
         if self.pair_updates > self.layers:
@@ -78,7 +74,8 @@ class LossConfig:
     `tail` is the weight of a logarithm that keeps far residues alive. The distance term looks at pairs nearer than
     `distance_cutoff` in the reference, its error clamped at `distance_clamp`; a short cutoff draws structures together,
     since pairs that are near by chance in the prediction do not count. `pairs_per_residue` distances a residue
-    are sampled for the distance term. `arrangement` looks at how neighbouring stems lie to each other.
+    are sampled for the distance term. `arrangement`, off unless asked for, looks at how neighbouring stems lie to each
+    other (experiments/helix_frames.yaml: it did not help).
     """
 
     superposed: TermConfig = field(default_factory=lambda: TermConfig(weight=2.0))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnafold.features.build import NUM_GROUND_CHANNELS, NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example, padded_length
+from rnafold.features.build import NUM_RESIDUE_CHANNELS, NUM_SAMPLES, Example, padded_length
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,8 +30,6 @@ class Batch:
         others: (B, K, L, 3) float32, Å: further candidates, as many as any target shows (at most NUM_OTHERS, maybe
             none), centred; zeros where there are fewer.
         other_confidence: (B, K, 2) float32, expected TM-scores: column 0 of templates, 1 of others.
-        grounds: (B, L, NUM_GROUND_CHANNELS) float32, what the start's residues rest on, see features.build; zeros where
-            nobody knows.
         coords: (B, L, A, 3) float32, Å: the reference, zeros where unresolved.
         coord_mask: (B, L, A) bool, True = resolved.
         partner: (B, L) int64, the residue it pairs with in the reference or the predicted pairing, -1 = none.
@@ -48,7 +46,6 @@ class Batch:
     start: Tensor
     others: Tensor
     other_confidence: Tensor
-    grounds: Tensor
     coords: Tensor
     coord_mask: Tensor
     partner: Tensor
@@ -92,7 +89,6 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
         "start": np.zeros((num, size, atoms, 3), np.float32),
         "others": np.zeros((num, shown, size, 3), np.float32),
         "other_confidence": np.zeros((num, shown, 2), np.float32),
-        "grounds": np.zeros((num, size, NUM_GROUND_CHANNELS), np.float32),
         "coords": np.zeros((num, size, atoms, 3), np.float32),
         "coord_mask": np.zeros((num, size, atoms), np.bool_),
         "partner": np.full((num, size), -1, np.int64),
@@ -100,16 +96,7 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
     for row, example in enumerate(examples):
         n = example.length
         arrays["mask"][row, :n] = True
-        for name in (
-            "tokens",
-            "chain_index",
-            "residue_index",
-            "residue_channels",
-            "start",
-            "grounds",
-            "coords",
-            "coord_mask",
-        ):
+        for name in ("tokens", "chain_index", "residue_index", "residue_channels", "start", "coords", "coord_mask"):
             arrays[name][row, :n] = getattr(example, name)
         arrays["partner"][row, :n] = example.partner
         arrays["samples"][row, : len(example.samples), :n] = example.samples

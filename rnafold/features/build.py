@@ -6,17 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rnafold import rna
-from rnafold.structure import CARRIED, LINKER, LOOP, STEM, Grounds, Pairing, Structure, Target
+from rnafold.structure import Pairing, Structure, Target
 
 FloatArray = npt.NDArray[np.float64]
 # Alignment profile A C G U unknown gap (6), has an alignment (1), probability of pairing up- and downstream and of
 # being unpaired (3), confidence of the start structure (1).
 NUM_RESIDUE_CHANNELS = 11
 START_CONFIDENCE_CHANNEL = 10
-# What a residue of the start rests on (5) and how far off its place is expected to be, in Å (1).
-NUM_GROUND_CHANNELS = 6
-# What nobody rated is taken to be off by so many Å: a known loop, a linker, and what is filled in.
-UNRATED_LOOP, UNRATED_LINKER, UNRATED_FILLING = 3.0, 6.0, 10.0
 # Other candidates whose distances the network sees beside its start, and sampled secondary structures.
 NUM_OTHERS, NUM_SAMPLES = 8, 4
 # Lengths are padded to a multiple of this, the unit of fast attention kernels.
@@ -46,13 +42,12 @@ def choose_others(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StartPoint:
-    """What the network refines: coords (L, 3) in Å, finite; the expected TM-score, 0 where nobody knows; what is seen
-    beside it, None for nothing; and what its residues rest on, None where nobody knows."""
+    """What the network refines: coords (L, 3) in Å, finite; the expected TM-score, 0 where nobody knows; and what is
+    seen beside it, None for nothing."""
 
     coords: FloatArray
     confidence: float = 0.0
     others: Others | None = None
-    grounds: Grounds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,7 +65,6 @@ class Example:
     start: npt.NDArray[np.float32]
     others: npt.NDArray[np.float32]
     other_confidence: npt.NDArray[np.float32]
-    grounds: npt.NDArray[np.float32]
     coords: npt.NDArray[np.float32]
     coord_mask: npt.NDArray[np.bool_]
     partner: npt.NDArray[np.int64]
@@ -136,7 +130,6 @@ def build_example(
         start=(start.coords - start.coords.mean(0))[:, None, :].astype(np.float32),
         others=other_coords,
         other_confidence=other_confidence,
-        grounds=_describe_grounds(start.grounds, length),
         coords=coords,
         coord_mask=coord_mask,
         partner=pairing.partner if reference_partner is None else reference_partner,
@@ -164,21 +157,6 @@ def _pack_others(others: Others | None, length: int) -> tuple[npt.NDArray[np.flo
     return coords - coords.mean(1, keepdims=True), confidence.astype(np.float32)
 
 
-def _describe_grounds(grounds: Grounds | None, length: int) -> npt.NDArray[np.float32]:
-    """(L, NUM_GROUND_CHANNELS): the kind, one of five, and the expected deviation in Å; zeros where nobody knows."""
-    channels = np.zeros((length, NUM_GROUND_CHANNELS), np.float32)
-    if grounds is not None:
-        kinds = grounds.kinds
-        channels[np.arange(length), kinds] = 1.0
-        usual = np.select(
-            [(kinds == CARRIED) | (kinds == STEM), kinds == LOOP, kinds == LINKER],
-            [0.0, UNRATED_LOOP, UNRATED_LINKER],
-            UNRATED_FILLING,
-        )
-        channels[:, -1] = np.where(np.isfinite(grounds.deviation), grounds.deviation, usual)
-    return channels
-
-
 def padded_length(length: int) -> int:
     """`length` rounded up to the unit of padding."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
@@ -203,7 +181,6 @@ def crop_example(example: Example, first: int, size: int) -> Example:
         chain_index=example.chain_index[part],
         residue_index=example.residue_index[part],
         residue_channels=example.residue_channels[part],
-        grounds=example.grounds[part],
         pairing=example.pairing[part, part],
         covariation=None if example.covariation is None else example.covariation[part, part],
         samples=crop_partners(example.samples, first, stop),

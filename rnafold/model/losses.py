@@ -20,7 +20,7 @@ from rnafold.model.network import Output
 from rnafold.model.stem_frames import measure_arrangement
 
 PHYSICS_TERMS = ("bond", "angle", "clash", "watson_crick")
-TERMS = ("superposed", "distance", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm", "arrangement")
+TERMS = ("superposed", "distance", "distogram", "pairs", *PHYSICS_TERMS, "confidence", "expected_tm")
 NUM_NEIGHBOURS = 8
 NEAR_SEQUENCE = 8
 ROW_CHUNK = 128
@@ -350,6 +350,11 @@ def compute_losses(output: Output, batch: Batch, config: LossConfig, epoch: floa
         for name, value in terms.items():
             total = total + term_weight(config, name, epoch) * value
     return LossTerms(total=total, terms=terms, residues=mask.sum(1))
+
+
+def list_terms(config: LossConfig) -> tuple[str, ...]:
+    """The terms that a run measures: TERMS, and the arrangement of stems where it has a weight."""
+    return (*TERMS, "arrangement") if config.arrangement.weight else TERMS
 
 
 def term_weight(config: LossConfig, name: str, epoch: float) -> float:

@@ -4,7 +4,7 @@ expected TM-score.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,6 @@ from rnafold.model import layers, pair_track
 from rnafold.model.attention import rotary_angles
 from rnafold.model.coordinates import Relaxation, repair_geometry
 from rnafold.model.encoder import Embeddings, MountedEncoder
-from rnafold.model.ground_input import GroundInput
 from rnafold.model.heads import ConfidenceHead, PairHeads, measure_agreement
 from rnafold.model.products import Linear
 from rnafold.model.ribonanza import RibonanzaShape
@@ -131,7 +130,6 @@ class PairNetwork(nn.Module):
         # last, so that the parameters above are those of the network without
         mounted = config.encoder
         self.encoder = None if mounted is None else MountedEncoder(mounted, width, channels, encoder_shape)
-        self.grounds = GroundInput(width, channels) if config.grounds else None
 
     def forward(self, batch: Batch, recycles: int = 0) -> Output:
         """Refines `batch.start`; each recycle starts from the coordinates of the pass before, without gradient."""
@@ -140,16 +138,14 @@ class PairNetwork(nn.Module):
         known = (batch.pairing, batch.covariation, pair_track.sampled_pairs(batch.samples))
         relative = pair_track.relative_position(batch.chain_index, batch.residue_index)
         projected = self.pair_input.project_known(known, relative, consensus)
-        told = [] if self.grounds is None else [self.grounds(batch)]
-        if self.encoder is not None:
-            told.append(self.encoder(batch, bool(self.recomputed)))
+        encoded = None if self.encoder is None else self.encoder(batch, bool(self.recomputed))
         coords = start
         self.is_recycling = True
         with torch.no_grad():
             for _ in range(recycles):
-                coords = self.refine(batch, coords, projected, consensus, told)[2]
+                coords = self.refine(batch, coords, projected, consensus, encoded)[2]
         self.is_recycling = False
-        return self.apply_heads(batch, start, *self.refine(batch, coords, projected, consensus, told))
+        return self.apply_heads(batch, start, *self.refine(batch, coords, projected, consensus, encoded))
 
     def refine(
         self,
@@ -157,16 +153,16 @@ class PairNetwork(nn.Module):
         coords: Tensor,
         projected: Tensor,
         consensus: pair_track.Consensus,
-        told: Sequence[Embeddings] = (),
+        encoded: Embeddings | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C) and new coords; `told` is added."""
+        """One pass from `coords` (B, L, 3): single (B, L, D), pair (B, L, L, C) and new coords."""
         with torch.autocast(coords.device.type, enabled=False):
             coords = centre(coords, batch.mask)
             frames = layers.build_frames(coords, batch.mask)
         pair = self.pair_input(projected, coords, frames, consensus)
         single = self.tokens(batch.tokens) + self.residue(batch.residue_channels)
-        for further in told:
-            single, pair = single + further.single, pair + further.pair
+        if encoded is not None:
+            single, pair = single + encoded.single, pair + encoded.pair
         rotary = rotary_angles(batch.residue_index, self.head_channels)
         key_mask = layers.key_mask(batch.mask)
         recompute_updates = bool(self.recomputed) and self.training

@@ -211,7 +211,6 @@ class CandidateSolver:
                     coords=start.coords,
                     confidence=start.confidence,
                     others=_others([c for c in candidates if c is not start]),
-                    grounds=start.grounds,
                 ),
                 profile=profile,
                 covariation=scores,

@@ -10,12 +10,12 @@ from tqdm import tqdm
 from rnafold import machine
 from rnafold.files.metrics import MetricsFile
 from rnafold.files.run_folder import RunFolder
-from rnafold.model.losses import TERMS
 from rnafold.training.evaluate import Evaluation
 from rnafold.training.ranks import Ranks
 from rnafold.training.state import Clock, Meter, StepResult, TrainState
 
-PLOTTED = ("loss", *TERMS, "learning_rate", "grad_norm", "residues_per_second", "peak_memory_gib")
+# Besides the loss and its terms.
+PLOTTED = ("learning_rate", "grad_norm", "residues_per_second", "peak_memory_gib")
 
 
 class Journal:
@@ -58,11 +58,12 @@ class Journal:
         if not meter.results:
             return
         if self.is_main:
+            means = meter.means(tuple(meter.results[-1].terms))
             record = {
                 "kind": "train",
                 "step": state.step,
                 "epoch": round(epoch, 4),
-                **meter.means(TERMS),
+                **means,
                 "learning_rate": rate,
                 "grad_norm": meter.results[-1].grad_norm,
                 "residues_per_second": meter.residues / seconds,
@@ -75,7 +76,7 @@ class Journal:
                 "micro_batch_seconds_by_length": meter.seconds_by_length,
             }
             self.metrics.write(record)
-            for name in PLOTTED:
+            for name in (*means, *PLOTTED):
                 self.board.add_scalar(f"train/{name}", record[name], state.step)
         self.bar.set_postfix(loss=f"{meter.means(())['loss']:.3f}", tm=f"{max(state.best_tm, 0):.3f}")
         self.meter = Meter(self.clock())

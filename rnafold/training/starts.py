@@ -1,7 +1,7 @@
 """Where the network begins on a chain: candidates of the chain, or the ideal assembly of its predicted pairs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rnafold.assembly import assemble
 from rnafold.features.build import Others, StartPoint, choose_others
 from rnafold.features.cache import load_arrays
 from rnafold.files.mounts import find_made
-from rnafold.structure import Candidate, Grounds, Pairing, Target, unknown_grounds
+from rnafold.structure import Candidate, Pairing, Target
 
 # Training: share of starts drawn from the best, how many those are, and how often no template is to be seen.
 SHARE_OF_BEST, NUM_BEST = 0.5, 8
@@ -34,31 +34,26 @@ def build_start(target: Target, pairing: Pairing, variant: int) -> StartPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Starts:
-    """Candidates (K, L, 3) of a chain in Å, their expected TM-scores (K,), which are of templates (K,), and what each
-    residue rests on (`kinds` and `deviation` (K, L) of structure.Grounds); the most confident first."""
+    """Candidates (K, L, 3) of a chain in Å, their expected TM-scores (K,) and which are of templates (K,), the most
+    confident first."""
 
     coords: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     is_template: npt.NDArray[np.bool_]
-    kinds: npt.NDArray[np.int8]
-    deviation: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> "Starts":
         """The starts of at least one candidate."""
         ordered = sorted(candidates, key=lambda c: -c.confidence)
-        grounds = [c.grounds or unknown_grounds(len(c.coords)) for c in ordered]
         return cls(
             coords=np.stack([c.coords for c in ordered]).astype(np.float32),
             confidence=np.array([c.confidence for c in ordered], np.float32),
             is_template=np.array([c.origin == "template" for c in ordered], np.bool_),
-            kinds=np.stack([g.kinds for g in grounds]).astype(np.int8),
-            deviation=np.stack([g.deviation for g in grounds]).astype(np.float32),
         )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The fields by name, for the cache."""
-        return {name: getattr(self, name) for name in NAMES}
+        return {"coords": self.coords, "confidence": self.confidence, "is_template": self.is_template}
 
     def others(self, start: int, *, templates: bool = True, rng: np.random.Generator | None = None) -> Others:
         """What the network sees beside candidate `start`; without templates where a chain is to do without.
@@ -75,8 +70,7 @@ class Starts:
     def point(self, start: int, others: Others) -> StartPoint:
         """Candidate `start` as what the network refines."""
         coords, confidence = self.coords[start].astype(np.float64), float(self.confidence[start])
-        grounds = Grounds(kinds=self.kinds[start].astype(np.int64), deviation=self.deviation[start].astype(np.float64))
-        return StartPoint(coords=coords, confidence=confidence, others=others, grounds=grounds)
+        return StartPoint(coords=coords, confidence=confidence, others=others)
 
     def for_prediction(self) -> StartPoint:
         """What prediction refines first, beside the surest others: the most confident assembly, else a template."""
@@ -106,9 +100,6 @@ class Starts:
         return int(best[int(rng.integers(len(best)))]), templates
 
 
-NAMES = tuple(field.name for field in fields(Starts))
-
-
 class StartStore:
     """Starts of targets by piece (first, stop), read from disk when asked for: thousands of chains take no memory."""
 
@@ -122,10 +113,9 @@ class StartStore:
         """Starts of residues first <= i < stop, cut from a piece that holds them all; None where none was made."""
         for (begin, end), path in self._pieces.get(target.target_id, ()):
             if begin <= first and stop <= end:
-                stored = load_arrays(path, NAMES)
+                stored = load_arrays(path, ["coords", "confidence", "is_template"])
                 if stored is not None:
-                    part = slice(first - begin, stop - begin)
-                    return Starts(**{name: x[:, part] if x.ndim > 1 else x for name, x in stored.items()})
+                    return Starts(**{**stored, "coords": stored["coords"][:, first - begin : stop - begin]})
         return None
 
     def count_ready(self) -> int:

@@ -16,7 +16,7 @@ from rnafold.errors import InputError
 from rnafold.features.batch import Batch
 from rnafold.features.build import padded_length
 from rnafold.model.encoder import thaw
-from rnafold.model.losses import TERMS, compute_losses
+from rnafold.model.losses import compute_losses, list_terms
 from rnafold.training.learner import Learner
 from rnafold.training.schedule import rate_at
 from rnafold.training.state import Clock, Meter, StepResult, TrainState
@@ -39,6 +39,7 @@ class Stepper:
     ) -> None:
         self.config, self.learner, self.ranks, self.state = config, learner, learner.ranks, state
         self.steps_per_epoch, self.clock = steps_per_epoch, clock
+        self.terms = list_terms(config.loss)
         train, num_ranks = config.train, self.ranks.num_ranks
         self.peak_rate = learning_rate(train, train.micro_batch, count_accumulation(train, num_ranks), num_ranks)
 
@@ -84,7 +85,7 @@ class Stepper:
         recycles = draw_recycles(self.config, state.step, self.ranks.rank)
         own = sum(int(b.coord_mask[..., 0].sum()) for b in batches)
         residues = int(self.ranks.sum(torch.tensor(float(own))))
-        sums = torch.zeros(1 + len(TERMS), dtype=torch.float64)
+        sums = torch.zeros(1 + len(self.terms), dtype=torch.float64)
         for whole in batches:
             for batch in self._within_limit(whole):
                 began = self.clock()
@@ -108,7 +109,7 @@ class Stepper:
             weights = losses.residues.to(losses.total.dtype)
             self.ranks.backward((losses.total * weights).sum() / residues)
         absent = torch.zeros_like(losses.total)
-        values = torch.stack([losses.total, *(losses.terms.get(name, absent) for name in TERMS)])
+        values = torch.stack([losses.total, *(losses.terms.get(name, absent) for name in self.terms)])
         return (values.detach() * weights).sum(1).cpu().to(torch.float64)
 
     def apply(self, sums: torch.Tensor, residues: int) -> StepResult:
@@ -121,7 +122,7 @@ class Stepper:
         every = self.config.train.empty_cache_every_steps
         if every and self.state.step % every == 0:
             ranks.free_memory()
-        terms = {name: means[k + 1] for k, name in enumerate(TERMS)}
+        terms = {name: means[k + 1] for k, name in enumerate(self.terms)}
         return StepResult(loss=means[0], terms=terms, grad_norm=norm, residues=residues, applied=applied)
 
     def _update(self, finite: bool) -> bool:

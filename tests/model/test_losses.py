@@ -133,7 +133,7 @@ def test_the_neighbour_search_equals_brute_force_across_row_chunks() -> None:
     assert torch.allclose(distance.gather(1, found).sort(1).values, expected.sort(1).values)
 
 
-@pytest.mark.parametrize("name", [name for name in TERMS if name != "arrangement"])
+@pytest.mark.parametrize("name", TERMS)
 def test_every_term_has_a_gradient_at_one_atom_a_residue(name: str) -> None:
     batch = collate([make_duplex(12, noise=2.5)])
     coords = batch.start.clone().requires_grad_(True)

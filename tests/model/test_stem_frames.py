@@ -11,7 +11,7 @@ from rnafold import geometry
 from rnafold.config.settings import LossConfig, TermConfig
 from rnafold.features.batch import Batch, collate
 from rnafold.features.build import StartPoint, build_example
-from rnafold.model.losses import compute_losses
+from rnafold.model.losses import compute_losses, list_terms
 from rnafold.model.network import Output
 from rnafold.model.stem_frames import find_joints, find_stems, measure_arrangement
 from rnafold.rna import parse_dot_bracket
@@ -108,6 +108,7 @@ def test_the_term_is_off_unless_asked_for_and_pulls_at_both_stems() -> None:
     assert "arrangement" not in compute_losses(Output(coords=coords), batch, LossConfig(), 1.0).terms
     config = LossConfig(arrangement=TermConfig(weight=1.0))
     value = compute_losses(Output(coords=coords), batch, config, 1.0).terms["arrangement"].sum()
+    assert list_terms(config) == (*list_terms(LossConfig()), "arrangement"), "and is measured only then"
     (gradient,) = torch.autograd.grad(value, coords)
     pulled = gradient[0, :, 0].norm(dim=-1) > 1e-4
     assert pulled[[0, 3, 18, 21]].all() and pulled[[5, 8, 12, 15]].all() and not pulled[[4, 10, 16, 17]].any()

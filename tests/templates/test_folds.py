@@ -114,8 +114,6 @@ def test_a_drawn_start_is_never_among_what_is_seen_beside_it() -> None:
         coords=coords,
         confidence=np.linspace(0.9, 0.4, 6, dtype=np.float32),
         is_template=np.array([True, False] * 3),
-        kinds=np.zeros((6, 4), np.int8),
-        deviation=np.full((6, 4), np.nan, np.float32),
     )
     rng = np.random.default_rng(0)
     seen_without, starts_seen = 0, set()

@@ -9,11 +9,10 @@ import pytest
 
 from rnafold.config.settings import DataConfig
 from rnafold.features import pairing_cache
-from rnafold.features.cache import save_arrays
 from rnafold.features.source import FeatureSource
 from rnafold.structure import Chain, Entry, Target, cut_target, structure_from_points, whole_chain
 from rnafold.training.dataset import TrainingExamples
-from rnafold.training.starts import Starts, StartStore
+from rnafold.training.starts import StartStore
 
 LENGTH = 30_000
 
@@ -77,18 +76,9 @@ def test_starts_are_cut_from_their_piece_and_a_chain_without_any_starts_ideal(tm
     target = make_long_entry(300).target
     path = tmp_path / "a.npz"
     coords = np.arange(2 * 200 * 3, dtype=np.float32).reshape(2, 200, 3)
-    kinds, deviation = np.arange(400, dtype=np.int8).reshape(2, 200) % 5, coords[..., 0]
-    stored = Starts(
-        coords=coords,
-        confidence=np.ones(2, np.float32),
-        is_template=np.zeros(2, np.bool_),
-        kinds=kinds,
-        deviation=deviation,
-    )
-    save_arrays(path, stored.arrays())
+    np.savez(path, coords=coords, confidence=np.ones(2, np.float32), is_template=np.zeros(2, np.bool_))
     store = StartStore({"long": [((100, 300), path), ((0, 200), tmp_path / "missing.npz")]})
     found = store.window(target, 120, 140)
     assert found is not None and np.array_equal(found.coords, coords[:, 20:40])
-    assert np.array_equal(found.kinds, kinds[:, 20:40]) and np.array_equal(found.deviation, deviation[:, 20:40])
     assert store.window(target, 50, 70) is None and store.window(replace(target, target_id="x"), 0, 5) is None
     assert (store.count_ready(), len(store)) == (1, 1)

@@ -1,6 +1,5 @@
 """Which starts training draws and which candidates it hides."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 
 from rnafold.config.settings import resolve_config
 from rnafold.data.selection import Entries
-from rnafold.structure import LOOP, Entry, Structure, Target, whole_chain
+from rnafold.structure import Entry, Structure, Target, whole_chain
 from rnafold.training import prepare
 from rnafold.training.starts import Starts
 
@@ -18,13 +17,7 @@ SEQUENCE = "GGGGCACGAAAGUGCCCC" * 3
 def _starts(count: int) -> Starts:
     coords = np.random.default_rng(0).normal(size=(count, len(SEQUENCE), 3)).astype(np.float32)
     confidence = np.linspace(0.9, 0.1, count).astype(np.float32)
-    return Starts(
-        coords=coords,
-        confidence=confidence,
-        is_template=np.arange(count) % 2 == 0,
-        kinds=np.full(coords.shape[:2], LOOP, np.int8),
-        deviation=np.linspace(1.0, 3.0, count, dtype=np.float32)[:, None] * np.ones(len(SEQUENCE), np.float32),
-    )
+    return Starts(coords=coords, confidence=confidence, is_template=np.arange(count) % 2 == 0)
 
 
 def test_each_epoch_sees_other_candidates_and_prediction_the_surest() -> None:
@@ -47,8 +40,7 @@ def test_training_starts_are_mostly_assemblies_and_validation_starts_at_the_sure
     np.testing.assert_allclose(shares, [0.85 * 0.25 * 0.5, 0.15], atol=0.04)
     assert {k for k, _ in drawn} == set(range(24)), "poor ones as well"
     assert starts.first_assembly() == 1
-    only = replace(starts, **{name: value[:2] for name, value in starts.arrays().items()})
-    only = replace(only, is_template=np.array([True, True]))
+    only = Starts(coords=starts.coords[:2], confidence=starts.confidence[:2], is_template=np.array([True, True]))
     assert only.first_assembly() == 0
     assert {only.draw(rng) for _ in range(50)} == {(0, True), (1, True)}
 
@@ -90,8 +82,6 @@ def test_validation_starts_at_the_first_assembly_beside_the_surest_others(
     start = watched.start
     assert watched.entry is validation and watched.example.target_id == "2BBB_B"
     np.testing.assert_array_equal(start.coords, starts.coords[1].astype(np.float64))
-    assert start.grounds is not None and np.allclose(start.grounds.deviation, starts.deviation[1, 0])
-    assert (watched.example.grounds[:, LOOP] == 1).all()
     assert start.confidence == pytest.approx(float(starts.confidence[1]))
     assert start.others is not None and starts.confidence[1] not in start.others.confidence
     assert starts.confidence[0] in start.others.confidence
