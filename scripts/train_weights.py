@@ -3,8 +3,8 @@
     python scripts/train_weights.py --data DIRECTORY [--seed 0 --seed 1 ..] [--out submission/weights]
 
 DIRECTORY holds train_* (and, for the card, validation_* and recent_*) sequences and labels, and the alignments. Fold
-models (half an hour on two cores) and start structures (20 minutes) are made once and kept; the training itself takes
-7 minutes a seed on one CPU core that multiplies bf16 in hardware. Of the seeds the one ships that is best on the
+models (half an hour on two cores) and start structures (10 minutes of one) are made once and kept; the training itself
+takes 4 minutes a seed on one CPU core that multiplies bf16 in hardware. Of the seeds the one ships that is best on the
 development split, which is of train_* too: nothing released from 2022-05-27 on has a part in the choice.
 """
 
