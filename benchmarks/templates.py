@@ -23,6 +23,7 @@ from tqdm import tqdm
 from rnafold import rna
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.secondary import predict_pairing
+from rnafold.features.squarna import add_alternatives, find_squarna
 from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
@@ -55,6 +56,12 @@ class Result:
     confidence: float = 0.0
     search_seconds: float = 0.0
     total_seconds: float = 0.0
+
+
+def fold(target: Target, with_alternatives: bool) -> Pairing:
+    """A target's predicted pairs."""
+    pairing = predict_pairing(target.sequence, target.chains, num_samples=NUM_SAMPLES)
+    return add_alternatives(pairing, target.sequence, target.chains) if with_alternatives else pairing
 
 
 def fill_linearly(coords: FloatArray) -> FloatArray:
@@ -205,6 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"))
     parser.add_argument("--per-target", action="store_true", help="print every target")
+    parser.add_argument("--no-alternatives", action="store_true", help="ViennaRNA's structures alone, without SQUARNA's")
     parser.add_argument("--quick", action="store_true", help="without the gate-off run and the library growth")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
@@ -216,8 +224,9 @@ def main() -> None:
     sources = Sources(TemplateLibrary.from_entries(sets["train"]), *load_models(arguments.models))
     print(f"library: {sources.library.num_chains} chains, loops {sources.fragments(None).count()}")
     tested = [(name, entry) for name in ("validation", "recent") for entry in sets[name]]
+    print(f"alternative structures: {(None if arguments.no_alternatives else find_squarna()) or 'none'}")
     pairings = {
-        entry.target.target_id: predict_pairing(entry.target.sequence, entry.target.chains, num_samples=NUM_SAMPLES)
+        entry.target.target_id: fold(entry.target, not arguments.no_alternatives)
         for _, entry in tqdm(tested, desc="base pairs", disable=None)
     }
     results: dict[str, list[Result]] = {"validation": [], "recent": []}

@@ -103,13 +103,15 @@ class Pairing:
     """Base-pair probabilities (L, L), float32, symmetric, zero diagonal; `partner` (L,) of the best one, -1 = none.
 
     `samples` (S, L) are partner arrays of further structures (suboptimal or Boltzmann-sampled), possibly S = 0.
-    `source` names the method ("viennarna", "stem-energy fallback", ...).
+    `source` names the method ("viennarna", "stem-energy fallback", ...). `alternatives` are partner arrays (L,) by
+    another program, best first, pseudoknots among them.
     """
 
     probabilities: npt.NDArray[np.float32]
     partner: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int64]
     source: str
+    alternatives: tuple[npt.NDArray[np.int64], ...] = ()
 
 
 # What a residue of a built model rests on: nothing known (an arc or a tail), a template, an ideal stem, a loop of a

@@ -40,6 +40,8 @@ DOORS = {
     "plotly": ["report"],
     "yaml": ["config.strict_yaml"],
     "RNA": ["features.secondary"],
+    "SQUARNA": ["features.squarna"],
+    "loky": ["features.squarna"],
 }
 # torch takes a second to load: `check`, `score` and `quota` answer at once because nothing on their way imports it.
 TORCH_ROOMS = ("machine", "model", "prediction", "planner", "training", "kaggle", "experiments", "features.batch")

@@ -5,6 +5,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from rnafold.structure import Pairing
+
 MIN_PROBABILITY: Final = 0.01
 # Spread of the Gumbel noise on a stem's log probability: between keeping and replacing a stem of p = 0.5.
 NOISE: Final = 1.0
@@ -47,6 +49,17 @@ def choose_partners(probabilities: npt.NDArray[np.float32], gain: float = 1.0) -
             else:
                 stop -= 1
     return partner
+
+
+def heed_alternatives(pairing: Pairing) -> npt.NDArray[np.float32]:
+    """Probabilities (L, L), where there are alternatives half of each how often they form the pair."""
+    if not pairing.alternatives:
+        return pairing.probabilities
+    formed = np.zeros_like(pairing.probabilities)
+    for partner in pairing.alternatives:
+        paired = np.flatnonzero(partner >= 0)
+        formed[paired, partner[paired]] += np.float32(1 / len(pairing.alternatives))
+    return (pairing.probabilities + formed) / np.float32(2)
 
 
 def vary_partners(

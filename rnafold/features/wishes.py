@@ -67,7 +67,7 @@ class PairWishes:
         return found
 
     def impose(self, pairing: Pairing) -> Pairing:
-        """A prediction that obeys: probabilities, best structure and samples."""
+        """A prediction that obeys: probabilities, best structure, samples and alternatives."""
         samples = [self.obey(sample) for sample in pairing.samples]
         return replace(
             pairing,
@@ -75,6 +75,7 @@ class PairWishes:
             partner=self.obey(pairing.partner),
             samples=np.stack(samples) if samples else pairing.samples,
             source=f"{pairing.source}, with wishes",
+            alternatives=tuple(self.obey(partner) for partner in pairing.alternatives),
         )
 
     def release(self, carried: FloatArray) -> FloatArray:

@@ -84,6 +84,9 @@ def _look_at_base() -> Iterator[Line]:
 def _look_at_extras() -> Iterator[Line]:
     vienna = _import("viennarna", "RNA", "pip install 'rnafold-kit[fold]'; a slower built-in folding stands in")
     yield vienna
+    hint = "pip install 'rnafold-kit[fold]'; assemblies then start from ViennaRNA's structures alone"
+    yield _import("squarna", "SQUARNA", hint)
+    yield _import("loky", "loky", "pip install 'rnafold-kit[fold]'; SQUARNA is not asked without it")
     for module, extra in EXTRAS.items():
         yield _import(module, module, f"pip install 'rnafold-kit[{extra}]'")
 

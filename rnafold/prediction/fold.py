@@ -24,6 +24,7 @@ from rnafold.errors import InputError
 from rnafold.features.alignment_files import find_msa
 from rnafold.features.msa import read_msa
 from rnafold.features.secondary import predict_pairing
+from rnafold.features.squarna import add_alternatives
 from rnafold.features.wishes import PairWishes
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.prediction.expected_error import expect_errors
@@ -42,8 +43,9 @@ if TYPE_CHECKING:
     from rnafold.prediction.solver import CandidateSolver
 
 log = logging.getLogger(__name__)
-# Of a target's seconds: templates and assemblies are started before this share is gone, the network's passes before
-# the second one.
+# Of a target's seconds: what another program's base pairs may take; templates and assemblies are started before the
+# second share is gone, the network's passes before the third.
+_ALTERNATIVES_SHARE: Final = 0.15
 _BUILDING_SHARE: Final = 0.5
 _REFINED_BY: Final = 0.8
 DEFAULT_SECONDS: Final = 600.0
@@ -155,6 +157,9 @@ class Folder:
             msa = None if path is None else read_msa(path, target)
             count = len(pairing.samples)
             pairing = predict_pairing(target.sequence, target.chains, count, self.options.seed, msa, wishes)
+        with self.losses.allow("alternative base pairs", target.target_id):
+            time_for_it = _ALTERNATIVES_SHARE * self.options.seconds
+            pairing = add_alternatives(pairing, target.sequence, target.chains, time_for_it, wishes)
         library = bool(self.sources.library.num_chains)
         return ModellingTask(
             target=target,

@@ -13,6 +13,7 @@ import torch
 
 from rnafold.errors import OutOfTime
 from rnafold.features.build import Others, StartPoint, build_example, choose_others
+from rnafold.features.squarna import add_alternatives
 from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.prediction.features import TargetFeatures
@@ -27,6 +28,8 @@ from rnafold.templates.pipeline import apply_jury, build_candidates
 from rnafold.templates.sources import ModellingTask, Sources
 
 log = logging.getLogger(__name__)
+# Part of a target's time for another program's base pairs.
+ALTERNATIVES_SHARE = 0.15
 # Part of a target's time for templates and assemblies; the network refines within the rest.
 BUILDING_SHARE = 0.6
 # The choice of five takes the rest of the time after this share.
@@ -127,8 +130,12 @@ class CandidateSolver:
 
     def prepare(self, target: Target, seconds: float = math.inf) -> ModellingTask:
         """The target with its predicted pairs, behind its gate; `seconds` is what the target may take in all."""
+        began = time.monotonic()
         self.features.prepare([target], seconds)
+        left = seconds - (time.monotonic() - began)
         pairing = self.features.pairings[target.target_id]
+        with self.losses.allow("alternative base pairs", target.target_id):
+            pairing = add_alternatives(pairing, target.sequence, target.chains, ALTERNATIVES_SHARE * left)
         return ModellingTask(
             target=target, pairing=pairing, sources=self.sources, gate=self.gate(target), seed=self.seed
         )

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from rnafold import rna
+from rnafold.features.pair_choice import heed_alternatives
 from rnafold.scoring import tm_score
 from rnafold.structure import (
     CARRIED,
@@ -140,8 +141,9 @@ def measure_jury_features(candidates: Sequence[Candidate], likeness: FloatArray,
     Args:
         candidates: P candidates of one target, confidence = the ranker's figure for templates.
         likeness: (P, P) of `measure_likeness`.
-        pairing: predicted pairs of the target.
+        pairing: predicted pairs of the target; alternatives have as much say as the probabilities.
     """
+    pairing = replace(pairing, probabilities=heed_alternatives(pairing))
     columns = [*_compare(candidates, likeness, pairing), *_survey(candidates, likeness)]
     return np.concatenate(
         [np.stack(columns, axis=1), _inspect(candidates, pairing), _weigh_grounds(candidates)], axis=1

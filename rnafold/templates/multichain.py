@@ -1,6 +1,7 @@
 """Candidates of a target of several chains: on a known complex, as one paired structure, or folded apart and placed."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -68,18 +69,21 @@ def _single_pairing(target: Target, pairing: Pairing, sequence: str) -> Pairing:
     chain = next(c for c in target.chains if target.sequence[c.start : c.stop] == sequence)
     rows = slice(chain.start, chain.stop)
     inside = pairing.partner[rows]
-    if ((inside >= 0) & ((inside < chain.start) | (inside >= chain.stop))).any():
-        return predict_pairing(sequence, num_samples=max(len(pairing.samples), 1))
 
     def cut(partner: IntArray) -> IntArray:
         part = partner[..., rows]
         return np.where((part >= chain.start) & (part < chain.stop), part - chain.start, -1)
 
+    alternatives = tuple(cut(partner) for partner in pairing.alternatives)
+    if ((inside >= 0) & ((inside < chain.start) | (inside >= chain.stop))).any():
+        alone = predict_pairing(sequence, num_samples=max(len(pairing.samples), 1))
+        return replace(alone, alternatives=alternatives)
     return Pairing(
         probabilities=pairing.probabilities[rows, rows],
         partner=cut(pairing.partner),
         samples=cut(pairing.samples),
         source=pairing.source,
+        alternatives=alternatives,
     )
 
 

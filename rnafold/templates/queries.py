@@ -15,6 +15,7 @@ from rnafold import rna
 from rnafold.assembly.loops import clean_pairing
 from rnafold.errors import InputError
 from rnafold.features.secondary import predict_pairing
+from rnafold.features.squarna import add_alternatives
 from rnafold.structure import Entry, Pairing, whole_chain
 from rnafold.templates.folds import fold_by_date
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for_training
@@ -153,4 +154,6 @@ def _resolved(entry: Entry) -> float:
 
 
 def _pair(entry: Entry, seed: int) -> Pairing:
-    return predict_pairing(entry.target.sequence, entry.target.chains, num_samples=NUM_SAMPLES, seed=seed)
+    target = entry.target
+    pairing = predict_pairing(target.sequence, target.chains, num_samples=NUM_SAMPLES, seed=seed)
+    return add_alternatives(pairing, target.sequence, target.chains)

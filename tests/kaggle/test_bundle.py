@@ -269,7 +269,7 @@ def test_needs_are_read_for_kaggles_python_not_for_this_one(tmp_path: Path) -> N
 
 def test_the_package_lists_are_readable_and_keep_torch_out() -> None:
     lines = read_package_list(CHECKOUT / "kernels" / "wheels.txt")
-    assert {"biopython>=1.84", "gemmi>=0.7", "viennarna>=2.6"} <= set(lines)
+    assert {"biopython>=1.84", "gemmi>=0.7", "viennarna>=2.6", "squarna>=3.2", "loky>=3.4"} <= set(lines)
     carried = {re.split("[>=]", text)[0] for text in read_package_list(CHECKOUT / "kernels" / "wheels.txt")}
     image = set(read_package_list(CHECKOUT / "kernels" / "image.txt"))
     assert "torch" in image
@@ -297,7 +297,8 @@ def test_the_command_needs_a_user_and_knows_what_it_leaves_out(
 def test_the_projects_wheel_installs_offline_with_plain_pip_and_answers(tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     command = ["kaggle", "bundle", "--user", "someone", "--out", str(out), "--platform", "native"]
-    assert main([*command, "--without", "biopython", "gemmi", "viennarna", "accelerate", "safetensors"]) == 0
+    others = ["biopython", "gemmi", "viennarna", "squarna", "loky", "accelerate", "safetensors"]
+    assert main([*command, "--without", *others]) == 0
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--find-links", str(out)]
     subprocess.run([*pip, "--target", str(site), "rnafold-kit"], check=True)

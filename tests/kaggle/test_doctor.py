@@ -36,7 +36,7 @@ def test_a_light_installation_says_which_extra_brings_what(monkeypatch: pytest.M
     real_import, real_spec = importlib.import_module, importlib.util.find_spec
 
     def refuse(name: str, package: str | None = None) -> Any:
-        if name.partition(".")[0] in EXTRAS or name == "RNA":
+        if name.partition(".")[0] in EXTRAS or name in ("RNA", "SQUARNA", "loky"):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return real_import(name, package)
 
@@ -45,7 +45,7 @@ def test_a_light_installation_says_which_extra_brings_what(monkeypatch: pytest.M
     found = look(doctor.examine(tmp_path))
     assert found["torch"] == ("missing", "not installed: pip install 'rnafold-kit[train]'")
     assert found["plotly"] == ("missing", "not installed: pip install 'rnafold-kit[report]'")
-    assert found["viennarna"][0] == "missing" and "--gpu auto" not in found
+    assert found["viennarna"][0] == found["squarna"][0] == "missing" and "--gpu auto" not in found
     assert found["score, check, pick, quota, export, fold without the network"] == ("ok", "work here")
     assert found["report, demo"][1].startswith("do not work here without accelerate, plotly")
     assert not [line for line in doctor.examine(tmp_path) if line.level == "fault"]

@@ -31,6 +31,8 @@ NOT_IN_IMAGE = (
     "viennarna",
     "rna",
     "_rna",
+    "squarna",
+    "loky",
     "kaggle",
     "_pytest",
 )

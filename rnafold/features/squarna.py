@@ -1,0 +1,195 @@
+"""Further structures of a sequence by SQUARNA, which maximises weighted base pairs and knows pseudoknots.
+
+They differ from ViennaRNA's where its energies err. Among five of its structures and ViennaRNA's best and two samples
+the best agrees with the known pairs at F1 = .77, among five of ViennaRNA's at .73 (240 training chains of 40-300
+residues); what that is worth is in docs/studies/arrangement.md.
+
+SQUARNA is pure Python, its time grows with the cube of the length and it cannot be interrupted. So it runs in a process
+of its own, which is stopped where it takes too long; without it, or without the time, there are no further structures.
+
+Source: Bohdan et al., bioRxiv 2023.08.28.555103; Serdakov et al., bioRxiv 2026.06.30.735492; pip install squarna.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import io
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from rnafold.errors import OutOfTime
+from rnafold.features.wishes import PairWishes
+from rnafold.rna import parse_dot_bracket
+from rnafold.structure import Chain, IntArray, Pairing, whole_chain
+
+if TYPE_CHECKING:
+    from loky import ProcessPoolExecutor
+
+logger = logging.getLogger(__name__)
+
+NUM_STRUCTURES: Final = 5
+# Its configuration for long RNAs: as good as the one for short ones (F1 of the first .681, of the best of five .781,
+# with the other .676 and .776; the same 240 chains) in a quarter of the time.
+CONFIGURATION: Final = "1000"
+# Beyond this it is asked for nothing: a minute and a half.
+MAX_LENGTH: Final = 1000
+# 0.2 s at 120 residues, 0.8 s at 201, 1.9 s at 268, 6 s at 412, 16 s at 568, 22 s at 602, on one core.
+SECONDS_PER_CUBE: Final = 1e-7
+# What starting the process takes at least and at most, and how much slower than expected it may be till it is stopped.
+LEAST_STARTING_SECONDS: Final = 2.0
+STARTING_SECONDS: Final = 20.0
+PATIENCE: Final = 5.0
+# After so many stops and failures it is not asked again.
+MOST_STOPS: Final = 3
+# Without a limit of time a chain of more than 460 residues is not asked about.
+USUAL_SECONDS: Final = 10.0
+# An idle process ends by itself, also where the one that asked was killed.
+IDLE_SECONDS = 60
+MOST_REMEMBERED: Final = 512
+# The process that runs SQUARNA, once it is asked; what it found, the last asked for at the end; what it was stopped at.
+_RUNNING: "list[ProcessPoolExecutor]" = []
+_FOUND: OrderedDict[str, Sequence[IntArray]] = OrderedDict()
+_STOPPED: list[str] = []
+
+
+@functools.cache
+def find_squarna() -> str | None:
+    """What folds and its version, None where SQUARNA or loky, which watches over it, is not installed."""
+    try:
+        versions = [importlib.metadata.version(name) for name in ("squarna", "loky")]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return f"squarna {versions[0]}"
+
+
+def estimate_seconds(length: int) -> float:
+    """Seconds of one core that the structures of a sequence take."""
+    return SECONDS_PER_CUBE * float(length) ** 3
+
+
+def add_alternatives(
+    pairing: Pairing,
+    sequence: str,
+    chains: Sequence[Chain] | None = None,
+    seconds: float = math.inf,
+    wishes: PairWishes | None = None,
+) -> Pairing:
+    """The pairing with SQUARNA's structures as alternatives; as it is where they are not to be had in time.
+
+    Chains that ViennaRNA pairs with each other are folded together, others alone, alike ones once.
+
+    Args:
+        pairing: predicted pairs.
+        sequence: (L,) letters ACGU and N, chains concatenated.
+        chains: where each chain lies; None means one chain.
+        seconds: what may be spent; infinite stands for `USUAL_SECONDS`. Whether a sequence is folded depends on its
+            length alone, so that an unhurried run gives the same each time.
+        wishes: pairs that the alternatives must form or must not.
+    """
+    layout = tuple(chains) if chains else whole_chain(len(sequence))
+    if find_squarna() is None or pairing.alternatives:
+        return pairing
+    if _pairs_across(pairing.partner, layout):
+        together = _fold("&".join(sequence[chain.start : chain.stop] for chain in layout), seconds)
+        structures = list(together)
+    else:
+        structures = _fold_apart(pairing, sequence, layout, seconds)
+    if wishes:
+        structures = [wishes.obey(partner) for partner in structures]
+    return replace(pairing, alternatives=tuple(structures))
+
+
+def _pairs_across(partner: IntArray, chains: Sequence[Chain]) -> bool:
+    """Whether a pair joins two chains."""
+    owner = np.zeros(len(partner), dtype=np.int64)
+    for number, chain in enumerate(chains):
+        owner[chain.start : chain.stop] = number
+    paired = np.flatnonzero(partner >= 0)
+    return bool((owner[paired] != owner[partner[paired]]).any())
+
+
+def _fold_apart(pairing: Pairing, sequence: str, chains: Sequence[Chain], seconds: float) -> list[IntArray]:
+    """Structures of all chains, each folded alone; a chain that has none keeps its best one of the pairing."""
+    different = {sequence[chain.start : chain.stop] for chain in chains}
+    found = {letters: _fold(letters, seconds / len(different)) for letters in sorted(different)}
+    count = max(len(structures) for structures in found.values())
+    made = []
+    for number in range(count):
+        partner = pairing.partner.copy()
+        for chain in chains:
+            structures = found[sequence[chain.start : chain.stop]]
+            if structures:
+                own = structures[min(number, len(structures) - 1)]
+                partner[chain.start : chain.stop] = np.where(own >= 0, own + chain.start, -1)
+        made.append(partner)
+    return made
+
+
+def _fold(strands: str, seconds: float) -> Sequence[IntArray]:
+    """Up to five structures of strands joined by &, as partners; none where that takes longer than it may."""
+    if strands in _FOUND:
+        _FOUND.move_to_end(strands)
+        return _FOUND[strands]
+    expected = estimate_seconds(len(strands))
+    starting = 0.0 if _RUNNING else LEAST_STARTING_SECONDS
+    in_time = expected <= USUAL_SECONDS if math.isinf(seconds) else expected + starting <= seconds
+    if len(strands) > MAX_LENGTH or not in_time or len(_STOPPED) >= MOST_STOPS:
+        return ()
+    structures = _ask(strands, min(STARTING_SECONDS + PATIENCE * expected, seconds))
+    if structures:
+        _FOUND[strands] = structures
+        while len(_FOUND) > MOST_REMEMBERED:
+            _FOUND.popitem(last=False)
+    return structures
+
+
+def _ask(strands: str, patience: float) -> Sequence[IntArray]:
+    """SQUARNA's structures of strands; none where it takes longer than `patience` seconds or fails."""
+    try:
+        texts = _open_process().submit(run_squarna, strands).result(timeout=patience)
+        return tuple(parse_dot_bracket(text.replace("&", "")) for text in texts)
+    except OutOfTime:
+        _stop_process()
+        raise
+    except FutureTimeoutError:
+        why = f"took longer than {patience:.0f} s"
+    except Exception as error:  # noqa: BLE001 - a program of others: whatever befalls it costs its structures alone
+        why = f"failed: {error}"
+    _stop_process()
+    _STOPPED.append(strands)
+    rest = "; it is not asked again" if len(_STOPPED) >= MOST_STOPS else ""
+    logger.warning("SQUARNA %s on a sequence of %d residues%s", why, len(strands), rest)
+    return ()
+
+
+def _open_process() -> "ProcessPoolExecutor":
+    """The process that runs SQUARNA, started when it is asked first."""
+    from loky import ProcessPoolExecutor
+
+    if not _RUNNING:
+        _RUNNING.append(ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS))
+    return _RUNNING[0]
+
+
+def _stop_process() -> None:
+    while _RUNNING:
+        _RUNNING.pop().shutdown(wait=False, kill_workers=True)
+
+
+def run_squarna(strands: str) -> list[str]:
+    """Up to five dot-bracket strings of strands joined by &, best first; runs in the process of its own."""
+    from SQUARNA import Predict
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()):
+        Predict(inputseq=strands, configfile=CONFIGURATION, threads=1, toplim=NUM_STRUCTURES, write_to=out)
+    lines = out.getvalue().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.startswith("=")) + 1
+    return [line.split("\t")[0] for line in lines[begin:] if line.strip()][:NUM_STRUCTURES]
