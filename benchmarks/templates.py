@@ -212,7 +212,7 @@ def main() -> None:
     )
     parser.add_argument("--slots", type=Path, default=Path("submission/slots.yaml"))
     parser.add_argument("--per-target", action="store_true", help="print every target")
-    parser.add_argument("--no-alternatives", action="store_true", help="ViennaRNA's structures alone, without SQUARNA's")
+    parser.add_argument("--no-alternatives", action="store_true", help="ViennaRNA's structures alone")
     parser.add_argument("--quick", action="store_true", help="without the gate-off run and the library growth")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
