@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from rnafold import rna
 from rnafold.data.competition import find_file, read_entries
+from rnafold.features.alternatives import add_alternatives
 from rnafold.features.secondary import predict_pairing
-from rnafold.features.squarna import add_alternatives, find_squarna
+from rnafold.features.squarna import find_squarna
 from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points

@@ -99,19 +99,27 @@ class Msa:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Alternative:
+    """A further structure, `partner` (L,), -1 = none, and what made it (`source`: "SQUARNA 1", "Langdon 2018", ..)."""
+
+    partner: npt.NDArray[np.int64]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pairing:
     """Base-pair probabilities (L, L), float32, symmetric, zero diagonal; `partner` (L,) of the best one, -1 = none.
 
     `samples` (S, L) are partner arrays of further structures (suboptimal or Boltzmann-sampled), possibly S = 0.
-    `source` names the method ("viennarna", "stem-energy fallback", ...). `alternatives` are partner arrays (L,) by
-    another program, best first, pseudoknots among them.
+    `source` names the method ("viennarna", "stem-energy fallback", ...). `alternatives` are structures by other
+    energies and another program, in the order in which to try them, pseudoknots among them.
     """
 
     probabilities: npt.NDArray[np.float32]
     partner: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int64]
     source: str
-    alternatives: tuple[npt.NDArray[np.int64], ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
 
 
 # What a residue of a built model rests on: nothing known (an arc or a tail), a template, an ideal stem, a loop of a

@@ -56,9 +56,9 @@ def heed_alternatives(pairing: Pairing) -> npt.NDArray[np.float32]:
     if not pairing.alternatives:
         return pairing.probabilities
     formed = np.zeros_like(pairing.probabilities)
-    for partner in pairing.alternatives:
-        paired = np.flatnonzero(partner >= 0)
-        formed[paired, partner[paired]] += np.float32(1 / len(pairing.alternatives))
+    for alternative in pairing.alternatives:
+        paired = np.flatnonzero(alternative.partner >= 0)
+        formed[paired, alternative.partner[paired]] += np.float32(1 / len(pairing.alternatives))
     return (pairing.probabilities + formed) / np.float32(2)
 
 

@@ -1,9 +1,5 @@
 """Further structures of a sequence by SQUARNA, which maximises weighted base pairs and knows pseudoknots.
 
-They differ from ViennaRNA's where its energies err. Among five of its structures and ViennaRNA's best and two samples
-the best agrees with the known pairs at F1 = .77, among five of ViennaRNA's at .73 (240 training chains of 40-300
-residues); what that is worth is in docs/studies/arrangement.md.
-
 SQUARNA is pure Python, its time grows with the cube of the length and it cannot be interrupted. So it runs in a process
 of its own, which is stopped where it takes too long; without it, or without the time, there are no further structures.
 
@@ -19,15 +15,11 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from rnafold.errors import OutOfTime
-from rnafold.features.wishes import PairWishes
 from rnafold.rna import parse_dot_bracket
-from rnafold.structure import Chain, IntArray, Pairing, whole_chain
+from rnafold.structure import IntArray
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -74,66 +66,19 @@ def estimate_seconds(length: int) -> float:
     return SECONDS_PER_CUBE * float(length) ** 3
 
 
-def add_alternatives(
-    pairing: Pairing,
-    sequence: str,
-    chains: Sequence[Chain] | None = None,
-    seconds: float = math.inf,
-    wishes: PairWishes | None = None,
-) -> Pairing:
-    """The pairing with SQUARNA's structures as alternatives; as it is where they are not to be had in time.
-
-    Chains that ViennaRNA pairs with each other are folded together, others alone, alike ones once.
+def fold_with_squarna(strands: str, seconds: float = math.inf) -> Sequence[IntArray]:
+    """Up to five structures of strands, best first; none without SQUARNA or where they take longer than they may.
 
     Args:
-        pairing: predicted pairs.
-        sequence: (L,) letters ACGU and N, chains concatenated.
-        chains: where each chain lies; None means one chain.
-        seconds: what may be spent; infinite stands for `USUAL_SECONDS`. Whether a sequence is folded depends on its
+        strands: letters ACGU and N, strands joined by &.
+        seconds: what may be spent; infinite stands for `USUAL_SECONDS`. Whether strands are folded depends on their
             length alone, so that an unhurried run gives the same each time.
-        wishes: pairs that the alternatives must form or must not.
+
+    Returns:
+        (L,) partners each, the strands one after the other, -1 where unpaired.
     """
-    layout = tuple(chains) if chains else whole_chain(len(sequence))
-    if find_squarna() is None or pairing.alternatives:
-        return pairing
-    if _pairs_across(pairing.partner, layout):
-        together = _fold("&".join(sequence[chain.start : chain.stop] for chain in layout), seconds)
-        structures = list(together)
-    else:
-        structures = _fold_apart(pairing, sequence, layout, seconds)
-    if wishes:
-        structures = [wishes.obey(partner) for partner in structures]
-    return replace(pairing, alternatives=tuple(structures))
-
-
-def _pairs_across(partner: IntArray, chains: Sequence[Chain]) -> bool:
-    """Whether a pair joins two chains."""
-    owner = np.zeros(len(partner), dtype=np.int64)
-    for number, chain in enumerate(chains):
-        owner[chain.start : chain.stop] = number
-    paired = np.flatnonzero(partner >= 0)
-    return bool((owner[paired] != owner[partner[paired]]).any())
-
-
-def _fold_apart(pairing: Pairing, sequence: str, chains: Sequence[Chain], seconds: float) -> list[IntArray]:
-    """Structures of all chains, each folded alone; a chain that has none keeps its best one of the pairing."""
-    different = {sequence[chain.start : chain.stop] for chain in chains}
-    found = {letters: _fold(letters, seconds / len(different)) for letters in sorted(different)}
-    count = max(len(structures) for structures in found.values())
-    made = []
-    for number in range(count):
-        partner = pairing.partner.copy()
-        for chain in chains:
-            structures = found[sequence[chain.start : chain.stop]]
-            if structures:
-                own = structures[min(number, len(structures) - 1)]
-                partner[chain.start : chain.stop] = np.where(own >= 0, own + chain.start, -1)
-        made.append(partner)
-    return made
-
-
-def _fold(strands: str, seconds: float) -> Sequence[IntArray]:
-    """Up to five structures of strands joined by &, as partners; none where that takes longer than it may."""
+    if find_squarna() is None:
+        return ()
     if strands in _FOUND:
         _FOUND.move_to_end(strands)
         return _FOUND[strands]

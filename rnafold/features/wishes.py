@@ -75,7 +75,7 @@ class PairWishes:
             partner=self.obey(pairing.partner),
             samples=np.stack(samples) if samples else pairing.samples,
             source=f"{pairing.source}, with wishes",
-            alternatives=tuple(self.obey(partner) for partner in pairing.alternatives),
+            alternatives=tuple(replace(a, partner=self.obey(a.partner)) for a in pairing.alternatives),
         )
 
     def release(self, carried: FloatArray) -> FloatArray:

@@ -22,9 +22,9 @@ from rnafold.candidates.source import parse_source
 from rnafold.config.settings import DataConfig
 from rnafold.errors import InputError
 from rnafold.features.alignment_files import find_msa
+from rnafold.features.alternatives import add_alternatives
 from rnafold.features.msa import read_msa
 from rnafold.features.secondary import predict_pairing
-from rnafold.features.squarna import add_alternatives
 from rnafold.features.wishes import PairWishes
 from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.prediction.expected_error import expect_errors

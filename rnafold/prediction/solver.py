@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from rnafold.errors import OutOfTime
+from rnafold.features.alternatives import add_alternatives
 from rnafold.features.build import Others, StartPoint, build_example, choose_others
-from rnafold.features.squarna import add_alternatives
 from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.prediction.features import TargetFeatures

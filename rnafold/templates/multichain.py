@@ -74,7 +74,7 @@ def _single_pairing(target: Target, pairing: Pairing, sequence: str) -> Pairing:
         part = partner[..., rows]
         return np.where((part >= chain.start) & (part < chain.stop), part - chain.start, -1)
 
-    alternatives = tuple(cut(partner) for partner in pairing.alternatives)
+    alternatives = tuple(replace(a, partner=cut(a.partner)) for a in pairing.alternatives)
     if ((inside >= 0) & ((inside < chain.start) | (inside >= chain.stop))).any():
         alone = predict_pairing(sequence, num_samples=max(len(pairing.samples), 1))
         return replace(alone, alternatives=alternatives)

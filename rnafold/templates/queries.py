@@ -14,8 +14,8 @@ from tqdm import tqdm
 from rnafold import rna
 from rnafold.assembly.loops import clean_pairing
 from rnafold.errors import InputError
+from rnafold.features.alternatives import add_alternatives
 from rnafold.features.secondary import predict_pairing
-from rnafold.features.squarna import add_alternatives
 from rnafold.structure import Entry, Pairing, whole_chain
 from rnafold.templates.folds import fold_by_date
 from rnafold.templates.library import Gate, TemplateLibrary, gate_for_training
