@@ -6,6 +6,7 @@ of its own, which is stopped where it takes too long; without it, or without the
 Source: Bohdan et al., bioRxiv 2023.08.28.555103; Serdakov et al., bioRxiv 2026.06.30.735492; pip install squarna.
 """
 
+import atexit
 import contextlib
 import functools
 import importlib.metadata
@@ -120,6 +121,7 @@ def _open_process() -> "ProcessPoolExecutor":
 
     if not _RUNNING:
         _RUNNING.append(ProcessPoolExecutor(max_workers=1, timeout=IDLE_SECONDS))
+        atexit.register(_stop_process)
     return _RUNNING[0]
 
 
