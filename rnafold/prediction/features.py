@@ -17,8 +17,9 @@ import numpy.typing as npt
 from rnafold.config.settings import DataConfig
 from rnafold.errors import OutOfTime
 from rnafold.features.alignment_files import ENDINGS, find_msa
+from rnafold.features.cache import load_arrays
 from rnafold.features.msa import read_msa, write_msa
-from rnafold.features.secondary import predict_pairing
+from rnafold.features.secondary import MAX_UNWINDOWED, estimate_folding, predict_pairing
 from rnafold.features.source import FeatureSource
 from rnafold.files.budget import Budget
 from rnafold.prediction.losses import StepLosses
@@ -27,6 +28,8 @@ from rnafold.structure import Pairing, Target
 log = logging.getLogger(__name__)
 # Part of a target's time that one reading of its alignment may take; it is read three times more on the way.
 ALIGNMENT_SHARE = 0.08
+# Part of a target's time within which its base pairs must be expected to be had, since they cannot be interrupted.
+PAIRING_SHARE = 0.15
 Arrays = tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]
 
 
@@ -80,7 +83,7 @@ class TolerantFeatures:
                 with self.losses.allow("alignment", target.target_id):
                     self._read(path, target, budget.part(ALIGNMENT_SHARE / (len(targets) - number)))
                     self._aligned.add(target.target_id)
-            self._prepare(target)
+            self._prepare(target, budget.left / (len(targets) - number))
 
     def _read(self, path: Path, target: Target, budget: Budget) -> None:
         """Reads an alignment to see whether it can be read; where its time is up, what was read takes its place."""
@@ -90,11 +93,21 @@ class TolerantFeatures:
         log.warning("%s: not read beyond row %d, to keep time for the target", path, len(msa.tokens))
         write_msa(Path(self._shortened) / f"{target.target_id}{ENDINGS[0]}", msa, target.target_id)
 
-    def _prepare(self, target: Target) -> None:
-        """One target's pairs: of the source, of one with a temporary cache, of none, or no pairs at all."""
+    def _prepare(self, target: Target, seconds: float) -> None:
+        """One target's pairs: of the source, of one with a temporary cache, of none, or no pairs at all.
+
+        Those that are neither in the cache nor to be had within their part of `seconds` are folded in short windows
+        and not kept: a run with more time shall find none or better ones.
+        """
         name = target.target_id
         if name in self.pairings:
             return
+        folding = PAIRING_SHARE * seconds
+        if estimate_folding(min(target.length, MAX_UNWINDOWED)) > folding and not self._is_kept(target):
+            with self.losses.allow("base pairs", name):
+                samples = self.config.pairing_samples
+                self.pairings[name] = predict_pairing(target.sequence, target.chains, samples, seconds=folding)
+                return
         try:
             self.pairings[name] = self._compute(target)
             return
@@ -112,8 +125,16 @@ class TolerantFeatures:
         if name not in self.pairings:
             self.pairings[name] = pair_nothing(target.length)
 
+    def _is_kept(self, target: Target) -> bool:
+        """Whether the cache holds the target's pairs."""
+        path = self._source_of(target).pairing_cache.locate_for(target)
+        return load_arrays(path, ["version"]) is not None
+
+    def _source_of(self, target: Target) -> FeatureSource:
+        return self._whole if target.target_id in self._aligned else self._plain
+
     def _compute(self, target: Target) -> Pairing:
-        source = self._whole if target.target_id in self._aligned else self._plain
+        source = self._source_of(target)
         source.prepare([target])
         return source.pairings[target.target_id]
 

@@ -214,3 +214,19 @@ def test_variations_are_valid_structures_and_follow_the_seed(seed: int, length: 
         pairs = [(i, int(j)) for i, j in enumerate(partner) if j > i]
         assert all(partner[j] == i for i, j in pairs) and 2 * len(pairs) == (partner >= 0).sum()
         assert not any(a < i < b < j for a, b in pairs for i, j in pairs), "no pair crosses another"
+
+
+def test_what_would_take_too_long_whole_is_folded_in_short_windows() -> None:
+    pytest.importorskip("RNA")
+    sequence = "A" * 200 + HAIRPIN + "A" * 200 + HAIRPIN + "A" * 150
+    assert predict_pairing(sequence, seconds=60.0).source == "viennarna"
+    hurried = predict_pairing(sequence, seconds=0.1)
+    assert hurried.source == "viennarna in short windows"
+    assert hurried.partner[200] == 217 and hurried.partner[418] == 435 and hurried.samples.shape == (4, len(sequence))
+    far = "GGGCCCAGCC" + "A" * 290 + "GGCUGGGCCC"  # pairs 300 apart, beyond what windows see
+    assert predict_pairing(far, seconds=60.0).partner[0] == 309 and predict_pairing(far, seconds=0.01).partner[0] != 309
+
+
+def test_short_sequences_are_folded_whole_in_any_hurry() -> None:
+    pytest.importorskip("RNA")
+    assert predict_pairing(HAIRPIN, seconds=0.0).source == "viennarna"

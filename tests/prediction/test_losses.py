@@ -28,7 +28,7 @@ from rnafold.prediction.features import TolerantFeatures
 from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import load_slots
 from rnafold.prediction.solver import CandidateSolver
-from rnafold.structure import Candidate, Entry, Target
+from rnafold.structure import Candidate, Entry, Target, whole_chain
 from rnafold.submission import read_submission
 from rnafold.templates.library import Gate, TemplateLibrary
 from rnafold.templates.sources import ModellingTask, Ranked, Sources
@@ -264,6 +264,19 @@ def test_an_alignment_that_takes_too_long_is_used_as_far_as_it_was_read(
     whole.prepare([target])
     profile, short_profile = whole.alignment(target)[0], short.alignment(target)[0]
     assert profile is not None and short_profile is not None and not np.array_equal(profile, short_profile)
+
+
+def test_pairs_folded_in_a_hurry_are_not_kept_and_kept_ones_are_used_in_a_hurry(tmp_path: Path) -> None:
+    pytest.importorskip("RNA")
+    sequence = "GGGGAACUUCGGUUCCCC" + "A" * 400
+    target = Target(target_id="long", sequence=sequence, chains=whole_chain(len(sequence)))
+
+    def sources(seconds: float) -> str:
+        features = TolerantFeatures(DataConfig(cache=str(tmp_path), jobs=1), (), StepLosses())
+        features.prepare([target], seconds)
+        return features.pairings["long"].source
+
+    assert [sources(0.1), sources(60.0), sources(0.1)] == ["viennarna in short windows", "viennarna", "viennarna"]
 
 
 @pytest.mark.parametrize("cache", ["a file", "no room"])
