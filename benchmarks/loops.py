@@ -22,7 +22,7 @@ import numpy.typing as npt
 from rnafold.assembly.fragments import FragmentLibrary
 from rnafold.assembly.loop_features import measure_differences
 from rnafold.assembly.loop_judge import LOOP_KINDS, LoopJudge, LoopKind, kind_of
-from rnafold.assembly.loops import Loop
+from rnafold.assembly.loops import Loop, Pair
 from rnafold.assembly.rings import FragmentChain, Residues, RingTable, complete_table, count_unresolved
 from rnafold.assembly.shortlist import choose_motifs
 from rnafold.data.competition import find_file, read_entries
@@ -141,28 +141,46 @@ def list_queries(fragments: FragmentLibrary, rng: np.random.Generator) -> dict[L
             sizes, depths = (tuple(int(x) for x in column[row]) for column in (table.sizes, table.depths))
             closing = (stems[0][1], stems[0][0])
             loop = Loop(closing=closing, branches=tuple(stems[1:]), sizes=sizes, nicked=(False,) * size, depths=depths)
-            chain = int(table.chain[row])
-            start, length = int(fragments.residues.first[chain]), int(fragments.residues.length[chain])
-            tokens = np.asarray(fragments.residues.tokens[start : start + length], dtype=np.int64)
-            queries.setdefault(kind_of(size), []).append((loop, tokens))
+            queries.setdefault(kind_of(size), []).append((loop, read_letters(fragments, int(table.chain[row]))))
     return queries
 
 
+def list_linkers(fragments: FragmentLibrary, rng: np.random.Generator) -> list[tuple[Pair, Pair, int, IntArray]]:
+    """Some linkers: the two stems' pairs, the residues between them, the letters of the chain."""
+    table = fragments.linkers
+    found = []
+    for row in rng.permutation(len(table))[:TIMED_LOOPS]:
+        first, second = ((int(enter), int(leave)) for enter, leave in table.stems[row][:2])
+        found.append((first, second, int(table.sizes[row][0]), read_letters(fragments, int(table.chain[row]))))
+    return found
+
+
+def read_letters(fragments: FragmentLibrary, chain: int) -> IntArray:
+    """The letters of a chain of the library."""
+    start, length = int(fragments.residues.first[chain]), int(fragments.residues.length[chain])
+    return np.asarray(fragments.residues.tokens[start : start + length], dtype=np.int64)
+
+
 def time_searches(fragments: FragmentLibrary, library: FragmentLibrary, seed: int) -> dict[str, float]:
-    """CPU seconds until the first loop of each kind is found, behind a target's gate, then milliseconds a loop."""
+    """CPU seconds until the first of each kind is found, behind a target's gate, then milliseconds a loop or linker."""
     rng = np.random.default_rng(seed)
-    queries = list_queries(fragments, rng)
+    queries, linkers = list_queries(fragments, rng), list_linkers(fragments, rng)
     allowed = rng.random(len(library.chains)) < 0.9
     began = time.process_time()
     seen = library.select(allowed)
     for loops in queries.values():
         list(seen.propose(*loops[0], rng, 1.0, BEST_OF))
+    list(seen.propose_linker(*linkers[0], rng, 1.0, BEST_OF))
     figures = {"until the first of each, s": time.process_time() - began}
     for kind, loops in queries.items():
         began = time.process_time()
         for loop, tokens in loops[1:]:
             list(seen.propose(loop, tokens, rng, 1.0, BEST_OF))
         figures[f"{kind}, ms a loop"] = 1e3 * (time.process_time() - began) / (len(loops) - 1)
+    began = time.process_time()
+    for linker in linkers[1:]:
+        list(seen.propose_linker(*linker, rng, 1.0, BEST_OF))
+    figures["linker, ms a linker"] = 1e3 * (time.process_time() - began) / (len(linkers) - 1)
     return figures
 
 
