@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def time_mixture(data: Path, cache: Path) -> dict[str, Any]:
     solver = open_solver(data, cache)
     others = [t for t in read_targets(find_file(data, "validation_sequences.csv")) if t.length <= MOST_OF_OTHERS]
     targets = [*read_targets(find_file(data, "recent_sequences.csv")), *others[:NUM_OTHERS]]
+    solver.following = {before.target_id: after for before, after in pairwise(targets)}
     for target in targets:
         solver(target, 3600.0)
     wall, own = time.perf_counter() - began, time.process_time() - own

@@ -15,7 +15,7 @@ from itertools import zip_longest
 import numpy as np
 
 from rnafold.features.secondary import ENERGIES, fold_by_energies
-from rnafold.features.squarna import fold_with_squarna
+from rnafold.features.squarna import begin_with_squarna, fold_with_squarna
 from rnafold.features.wishes import PairWishes
 from rnafold.structure import Alternative, Chain, IntArray, Pairing, whole_chain
 
@@ -58,6 +58,15 @@ def add_alternatives(
     if wishes:
         in_turn = [replace(one, partner=wishes.obey(one.partner)) for one in in_turn]
     return replace(pairing, alternatives=tuple(in_turn))
+
+
+def foresee_alternatives(sequence: str, chains: Sequence[Chain], seconds: float = math.inf) -> None:
+    """Lets SQUARNA begin with a sequence for which `add_alternatives` will be asked next, if it is of one chain.
+
+    It runs beside whatever is done meanwhile; nothing else comes of it.
+    """
+    if len(chains) == 1:
+        begin_with_squarna(sequence, seconds)
 
 
 def _fold_once(energies: str, strands: str) -> Sequence[IntArray]:

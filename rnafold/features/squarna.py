@@ -15,6 +15,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Final
 
@@ -46,8 +47,10 @@ USUAL_SECONDS: Final = 10.0
 # An idle process ends by itself, also where the one that asked was killed.
 IDLE_SECONDS = 60
 MOST_REMEMBERED: Final = 512
-# The process that runs SQUARNA, once it is asked; what it found, the last asked for at the end; what it was stopped at.
+# The process that runs SQUARNA, once it is asked; what it has begun with beside other work; what it found, the last
+# asked for at the end; what it was stopped at.
 _RUNNING: "list[ProcessPoolExecutor]" = []
+_BEGUN: "dict[str, Future[list[str]]]" = {}
 _FOUND: OrderedDict[str, Sequence[IntArray]] = OrderedDict()
 _STOPPED: list[str] = []
 
@@ -78,17 +81,13 @@ def fold_with_squarna(strands: str, seconds: float = math.inf) -> Sequence[IntAr
     Returns:
         (L,) partners each, the strands one after the other, -1 where unpaired.
     """
-    if find_squarna() is None:
-        return ()
     if strands in _FOUND:
         _FOUND.move_to_end(strands)
         return _FOUND[strands]
-    expected = estimate_seconds(len(strands))
-    starting = 0.0 if _RUNNING else LEAST_STARTING_SECONDS
-    in_time = expected <= USUAL_SECONDS if math.isinf(seconds) else expected + starting <= seconds
-    if len(strands) > MAX_LENGTH or not in_time or len(_STOPPED) >= MOST_STOPS:
+    if not _may_fold(strands, seconds):
+        _BEGUN.pop(strands, None)
         return ()
-    structures = _ask(strands, min(STARTING_SECONDS + PATIENCE * expected, seconds))
+    structures = _ask(strands, min(STARTING_SECONDS + PATIENCE * estimate_seconds(len(strands)), seconds))
     if structures:
         _FOUND[strands] = structures
         while len(_FOUND) > MOST_REMEMBERED:
@@ -96,10 +95,26 @@ def fold_with_squarna(strands: str, seconds: float = math.inf) -> Sequence[IntAr
     return structures
 
 
+def begin_with_squarna(strands: str, seconds: float = math.inf) -> None:
+    """Lets SQUARNA begin with strands that `fold_with_squarna` will be asked for next, beside this process's work."""
+    if strands not in _FOUND and not _BEGUN and _may_fold(strands, seconds):
+        _BEGUN[strands] = _open_process().submit(run_squarna, strands)
+
+
+def _may_fold(strands: str, seconds: float) -> bool:
+    """Whether SQUARNA is there and can be expected to be done with strands in time."""
+    if find_squarna() is None or len(strands) > MAX_LENGTH or len(_STOPPED) >= MOST_STOPS:
+        return False
+    expected = estimate_seconds(len(strands))
+    starting = 0.0 if _RUNNING else LEAST_STARTING_SECONDS
+    return expected <= USUAL_SECONDS if math.isinf(seconds) else expected + starting <= seconds
+
+
 def _ask(strands: str, patience: float) -> Sequence[IntArray]:
     """SQUARNA's structures of strands; none where it takes longer than `patience` seconds or fails."""
     try:
-        texts = _open_process().submit(run_squarna, strands).result(timeout=patience)
+        begun = _BEGUN.pop(strands, None) or _open_process().submit(run_squarna, strands)
+        texts = begun.result(timeout=patience)
         return tuple(parse_dot_bracket(text.replace("&", "")) for text in texts)
     except OutOfTime:
         _stop_process()
@@ -126,6 +141,7 @@ def _open_process() -> "ProcessPoolExecutor":
 
 
 def _stop_process() -> None:
+    _BEGUN.clear()
     while _RUNNING:
         _RUNNING.pop().shutdown(wait=False, kill_workers=True)
 

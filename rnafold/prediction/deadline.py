@@ -100,6 +100,11 @@ def time_limit(seconds: float) -> Iterator[None]:
 Solver = Callable[[Target, float], Sequence[Candidate]]
 
 
+def put_in_order(targets: Iterable[Target]) -> list[Target]:
+    """The order in which targets are solved: from short to long."""
+    return sorted(targets, key=lambda target: (target.length, target.target_id))
+
+
 def run_targets(
     targets: Sequence[Target],
     sample: Sample,
@@ -134,7 +139,7 @@ def run_targets(
     if deadline_seconds is not None:
         writing = written - began
         usable = deadline_seconds - max(RESERVE_SECONDS, RESERVE_SHARE * deadline_seconds, 2 * writing)
-    order = sorted(targets, key=lambda t: (t.length, t.target_id))
+    order = put_in_order(targets)
     dirty = False
     for position, target in enumerate(tqdm(order, unit="target", disable=None)):
         # all processes' time for all that is left: a target that another has claimed takes its share as well

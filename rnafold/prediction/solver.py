@@ -5,14 +5,14 @@ import itertools
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from rnafold.errors import OutOfTime
-from rnafold.features.alternatives import add_alternatives
+from rnafold.features.alternatives import add_alternatives, foresee_alternatives
 from rnafold.features.build import Others, StartPoint, build_example, choose_others
 from rnafold.model.folding import Fold, count_pass_pairs, fold_examples
 from rnafold.model.network import PairNetwork, PlainNetwork
@@ -67,6 +67,7 @@ class CandidateSolver:
         outside: other programs' models, judged beside our five; None: ours alone.
         pairs_at_once: so many pairs of residues go through the network at once; fewer after it ran out of memory.
         seconds_per_effort: of the last refinement, by passes x residues x residues seen at once; foretells the next.
+        following: the target that comes after each, by target_id: another program begins with it meanwhile.
     """
 
     features: TargetFeatures
@@ -83,6 +84,7 @@ class CandidateSolver:
     outside: OutsideModels | None = None
     pairs_at_once: int = PAIRS_AT_ONCE
     seconds_per_effort: float = 0.0
+    following: Mapping[str, Target] = field(default_factory=dict)
 
     def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
         """The five candidates of a target to submit, within about `seconds`.
@@ -95,6 +97,9 @@ class CandidateSolver:
         """
         began = time.monotonic()
         task = self.prepare(target, seconds)
+        if (following := self.following.get(target.target_id)) is not None:
+            with self.losses.allow("alternative base pairs", following.target_id):
+                foresee_alternatives(following.sequence, following.chains, ALTERNATIVES_SHARE * seconds)
         left = seconds - (time.monotonic() - began)
         share = BUILDING_SHARE if self.network is not None else 0.9
         candidates = self.build(task, share * left)

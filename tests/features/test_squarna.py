@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rnafold.features import squarna
-from rnafold.features.squarna import fold_with_squarna
+from rnafold.features.squarna import begin_with_squarna, fold_with_squarna
 from rnafold.rna import parse_dot_bracket
 
 TRNA = "GCGGAUUUAGCUCAGUUGGGAGAGCGCCAGACUGAAGAUCUGGAGGUCCUGUGUUCGAUCCACAGAAUUCGCACCA"
@@ -53,9 +53,30 @@ def test_what_would_take_too_long_is_not_begun(monkeypatch: pytest.MonkeyPatch) 
     assert not fold_with_squarna("G" * 1001, 1e6)
 
 
+def test_what_was_begun_is_taken_over_and_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("loky")
+    monkeypatch.setattr(squarna, "find_squarna", lambda: "squarna 3")
+    monkeypatch.setattr(squarna, "run_squarna", _answer)
+    begin_with_squarna("GGGAAACCC")
+    begin_with_squarna("GGGGAAAACCCC")
+    assert list(squarna._BEGUN) == ["GGGAAACCC"]
+    begun = squarna._BEGUN["GGGAAACCC"]
+    found = fold_with_squarna("GGGAAACCC", 60.0)
+    assert begun.result() == ["(((...)))"] and found[0].tolist() == parse_dot_bracket("(((...)))").tolist()
+    assert not squarna._BEGUN
+    begin_with_squarna("GGGAAACCC")  # known by now
+    assert not squarna._BEGUN
+    begin_with_squarna("GGGGAAAACCCC")
+    assert fold_with_squarna("GGGGAAAACCCC", 0.0) == () and not squarna._BEGUN
+
+
 def test_without_squarna_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(squarna, "find_squarna", lambda: None)
     assert fold_with_squarna(HAIRPIN) == ()
+
+
+def _answer(strands: str) -> list[str]:
+    return ["(" * 3 + "." * (len(strands) - 6) + ")" * 3]
 
 
 def _hang(strands: str) -> list[str]:
