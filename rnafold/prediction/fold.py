@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # Of a target's seconds: what another program's base pairs may take; templates and assemblies are started before the
 # second share is gone, the network's passes before the third.
-_ALTERNATIVES_SHARE: Final = 0.15
+_ALTERNATIVES_SHARE: Final = 0.05
 _BUILDING_SHARE: Final = 0.5
 _REFINED_BY: Final = 0.8
 DEFAULT_SECONDS: Final = 600.0
