@@ -14,6 +14,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from rnafold.features.pair_choice import pairs_across_chains
 from rnafold.features.secondary import ENERGIES, fold_by_energies
 from rnafold.features.squarna import begin_with_squarna, fold_with_squarna
 from rnafold.features.wishes import PairWishes
@@ -77,7 +78,7 @@ def _fold_once(energies: str, strands: str) -> Sequence[IntArray]:
 
 def _fold_chains(fold: Folder, pairing: Pairing, sequence: str, chains: Sequence[Chain]) -> Sequence[IntArray]:
     """Structures (L,) of all chains, as many as the chain with most has; one without keeps that of the pairing."""
-    if _joins_chains(pairing.partner, chains):
+    if pairs_across_chains(pairing.partner, chains):
         return fold("&".join(sequence[chain.start : chain.stop] for chain in chains))
     found = {letters: fold(letters) for letters in dict.fromkeys(sequence[c.start : c.stop] for c in chains)}
     made = []
@@ -90,12 +91,3 @@ def _fold_chains(fold: Folder, pairing: Pairing, sequence: str, chains: Sequence
                 partner[chain.start : chain.stop] = np.where(own >= 0, own + chain.start, -1)
         made.append(partner)
     return made
-
-
-def _joins_chains(partner: IntArray, chains: Sequence[Chain]) -> bool:
-    """Whether a pair joins two chains."""
-    owner = np.zeros(len(partner), dtype=np.int64)
-    for number, chain in enumerate(chains):
-        owner[chain.start : chain.stop] = number
-    paired = np.flatnonzero(partner >= 0)
-    return bool((owner[paired] != owner[partner[paired]]).any())

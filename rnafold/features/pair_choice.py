@@ -1,11 +1,12 @@
 """One nested structure from base-pair probabilities: maximum expected accuracy, and seeded variations of it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from rnafold.structure import Pairing
+from rnafold.structure import Chain, Pairing
 
 MIN_PROBABILITY: Final = 0.01
 # Spread of the Gumbel noise on a stem's log probability: between keeping and replacing a stem of p = 0.5.
@@ -49,6 +50,15 @@ def choose_partners(probabilities: npt.NDArray[np.float32], gain: float = 1.0) -
             else:
                 stop -= 1
     return partner
+
+
+def pairs_across_chains(partner: npt.NDArray[np.int64], chains: Sequence[Chain]) -> int:
+    """How many pairs join two chains."""
+    owner = np.zeros(len(partner), dtype=np.int64)
+    for number, chain in enumerate(chains):
+        owner[chain.start : chain.stop] = number
+    paired = np.flatnonzero(partner > np.arange(len(partner)))
+    return int((owner[paired] != owner[partner[paired]]).sum())
 
 
 def heed_alternatives(pairing: Pairing) -> npt.NDArray[np.float32]:

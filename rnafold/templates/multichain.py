@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from rnafold.assembly.fill import separate
+from rnafold.features.pair_choice import pairs_across_chains
 from rnafold.features.secondary import predict_pairing
 from rnafold.files.budget import Budget
 from rnafold.structure import FILLED, Candidate, Chain, FloatArray, Grounds, IntArray, Pairing, Target
@@ -53,15 +54,6 @@ def _build_from_parts(task: ModellingTask, budget: Budget, counts: tuple[int, in
         if number == 1:
             for assignment in complexes[len(sure) :]:
                 yield _from_complex(task, assignment)
-
-
-def pairs_across_chains(partner: IntArray, chains: Sequence[Chain]) -> int:
-    """How many pairs join two chains."""
-    owner = np.zeros(len(partner), dtype=np.int64)
-    for number, chain in enumerate(chains):
-        owner[chain.start : chain.stop] = number
-    paired = np.flatnonzero(partner > np.arange(len(partner)))
-    return int((owner[paired] != owner[partner[paired]]).sum())
 
 
 def _single_pairing(target: Target, pairing: Pairing, sequence: str) -> Pairing:
