@@ -107,7 +107,14 @@ def fold_to_json(folded: Folded, files: Sequence[str]) -> dict[str, Any]:
             {"id": chain.chain_id, "copy": chain.copy, "first": chain.start + 1, "last": chain.stop}
             for chain in target.chains
         ],
-        "predicted_pairs": {"dot_bracket": rna.format_dot_bracket(pairing.partner), "source": pairing.source},
+        "predicted_pairs": {
+            "dot_bracket": rna.format_dot_bracket(pairing.partner),
+            "source": pairing.source,
+            "alternatives": [
+                {"dot_bracket": rna.format_dot_bracket(one.partner), "source": one.source}
+                for one in pairing.alternatives
+            ],
+        },
         "wishes": {
             "formed": _count_from_one(folded.wishes.formed),
             "forbidden": _count_from_one(folded.wishes.forbidden),
@@ -334,6 +341,10 @@ def _write_notes(folded: Folded) -> str:
         "is no promise for one residue. The same figures stand in models.json and in the B-factor column of the "
         f"files.</p><pre>{escape(chains)}\n{escape(rna.format_dot_bracket(folded.pairing.partner))}  predicted, "
         f"{escape(folded.pairing.source)}\n"
+        + "".join(
+            f"{escape(rna.format_dot_bracket(one.partner))}  predicted, {escape(one.source)}\n"
+            for one in folded.pairing.alternatives
+        )
         + "\n".join(f"{rna.format_dot_bracket(p)}  model {k}" for k, p in enumerate(folded.partners, start=1))
         + f'</pre><p class="foot">rnafold {__version__}; {folded.seconds:.1f} s</p></section>'
     )

@@ -101,6 +101,10 @@ def test_the_command_writes_models_records_and_a_page(tmp_path: Path, capsys: py
     assert sorted(path.name for path in out.iterdir()) == ["duplex", "pin"]
     record = json.loads((out / "pin" / "models.json").read_text(encoding="utf-8"))
     assert record["sequence"] == HAIRPIN and record["wishes"]["unpaired"] == [1]
+    others = record["predicted_pairs"]["alternatives"]
+    page = (out / "pin" / "index.html").read_text(encoding="utf-8")
+    assert {other["source"] for other in others} >= {"Langdon 2018", "Andronescu 2007"}
+    assert all(other["dot_bracket"][0] == "." and f"predicted, {other['source']}" in page for other in others)
     assert len(record["models"]) == 5
     for model in record["models"]:
         assert len(model["expected_error"]) == 22 and len(model["files"]) == 2
