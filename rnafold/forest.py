@@ -1,5 +1,6 @@
 """Boosted trees as flat arrays, evaluated with numpy: what learned figures are stored as, nothing pickled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +80,24 @@ class Forest:
             value=np.array(data["value"], dtype=np.float64),
             baseline=float(data["baseline"]),
         )
+
+
+def average_forests(forests: Sequence[Forest]) -> Forest:
+    """One forest that gives the mean of what these give."""
+    starts = np.cumsum([0, *(len(one.feature) for one in forests[:-1])])
+
+    def join(name: str) -> IntArray:  # roots and children count nodes from the start of their own forest
+        return np.concatenate([getattr(one, name) + start for one, start in zip(forests, starts)])
+
+    return Forest(
+        feature=np.concatenate([one.feature for one in forests]),
+        threshold=np.concatenate([one.threshold for one in forests]),
+        left=join("left"),
+        right=join("right"),
+        value=np.concatenate([one.value for one in forests]) / len(forests),
+        roots=join("roots"),
+        baseline=float(np.mean([one.baseline for one in forests])),
+    )
 
 
 def flatten_trees(trees: Any) -> Forest:

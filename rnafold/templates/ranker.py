@@ -18,7 +18,7 @@ from rnafold import rna
 from rnafold.errors import InputError
 from rnafold.files.atomic import write_text
 from rnafold.files.bounded import parse_json
-from rnafold.forest import Forest, flatten_trees
+from rnafold.forest import Forest, average_forests, flatten_trees
 from rnafold.structure import FloatArray, IntArray
 from rnafold.templates.alignment import SETTINGS, Hit
 from rnafold.templates.library import TemplateLibrary
@@ -221,6 +221,7 @@ def train_ranker(
     seed: int = 0,
     num_trees: int = 300,
     importance: FloatArray | None = None,
+    num_forests: int = 1,
 ) -> Ranker:
     """Fit the ranker. A query weighs the same however many hits it has.
 
@@ -233,6 +234,7 @@ def train_ranker(
         seed: of the trees.
         num_trees: boosting rounds.
         importance: (queries,) what each query weighs beside the others; None: all the same.
+        num_forests: the mean of so many forests of different seeds is taken.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
     from sklearn.linear_model import Ridge
@@ -240,19 +242,22 @@ def train_ranker(
     count = np.bincount(query)
     weight = (1.0 if importance is None else importance[query]) / count[query]
     weight = weight / weight.mean()
-    trees = HistGradientBoostingRegressor(
-        max_depth=5,
-        max_iter=num_trees,
-        learning_rate=0.06,
-        min_samples_leaf=60,
-        max_features=0.5,
-        random_state=seed,
-    ).fit(features, tm, weight)
+    forests = []
+    for number in range(num_forests):
+        trees = HistGradientBoostingRegressor(
+            max_depth=5,
+            max_iter=num_trees,
+            learning_rate=0.06,
+            min_samples_leaf=60,
+            max_features=0.5,
+            random_state=seed + number,
+        )
+        forests.append(flatten_trees(trees.fit(features, tm, weight)))
     mean, scale = features.mean(0), features.std(0) + 1e-9
     ridge = Ridge(1.0).fit((features - mean) / scale, tm, weight)
     return Ranker(
         names=tuple(names),
-        forest=flatten_trees(trees),
+        forest=average_forests(forests),
         weights=np.asarray(ridge.coef_, dtype=np.float64),
         mean=mean,
         scale=scale,

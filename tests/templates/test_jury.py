@@ -2,6 +2,7 @@
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,10 +20,12 @@ from rnafold.structure import (
     LINKER,
     LOOP,
     STEM,
+    Alternative,
     Candidate,
     FloatArray,
     Grounds,
     Origin,
+    Pairing,
     Structure,
 )
 from rnafold.templates import jury as jury_module
@@ -239,3 +242,17 @@ def test_candidates_that_were_compared_before_are_not_compared_again(monkeypatch
     monkeypatch.setattr(jury_module, "MOST_MEASURED", 0)
     np.testing.assert_allclose(measure_likeness(walks), second)
     assert measure_likeness(walks) is not second and len(calls) == 7, "what was forgotten is measured anew"
+
+
+def test_the_jury_heeds_alternatives_as_much_as_probabilities(candidates: list[Candidate]) -> None:
+    length = len(candidates[0].coords)
+    bare, other = np.full(length, -1, np.int64), np.full(length, -1, np.int64)
+    other[0], other[length - 1] = length - 1, 0
+    pairing = Pairing(
+        probabilities=np.zeros((length, length), np.float32), partner=bare, samples=bare[None], source="test"
+    )
+    likeness = measure_likeness([candidate.coords for candidate in candidates])
+    at = JURY_NAMES.index("pair_content")
+    assert (measure_jury_features(candidates, likeness, pairing)[:, at] == 0).all()
+    heeding = replace(pairing, alternatives=(Alternative(partner=other, source="test"),))
+    assert measure_jury_features(candidates, likeness, heeding)[0, at] == pytest.approx(2 * 0.5 / length)

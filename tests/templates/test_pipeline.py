@@ -366,3 +366,19 @@ def test_chains_that_are_placed_keep_what_each_rests_on(sources: Sources) -> Non
     assert placed.grounds is not None
     np.testing.assert_array_equal(placed.grounds.kinds[:76], placed.grounds.kinds[76:])
     assert (placed.grounds.kinds != FILLED).mean() > 0.8
+
+
+def test_several_forests_give_the_mean_of_each() -> None:
+    rng = np.random.default_rng(4)
+    features, query = rng.normal(size=(400, 3)), np.arange(400) // 4
+    tm = np.clip(0.4 + 0.1 * features[:, 0] + 0.05 * rng.normal(size=400), 0, 1)
+    date = datetime.date(2015, 1, 1)
+
+    def train(seed: int, num_forests: int) -> Ranker:
+        return train_ranker(features, tm, query, ("a", "b", "c"), date, seed, 20, num_forests=num_forests)
+
+    single, several = [train(seed, 1) for seed in (5, 6, 7)], train(5, 3)
+    each = [one.forest.predict(features) for one in single]
+    assert not np.allclose(each[0], each[1])
+    np.testing.assert_allclose(several.forest.predict(features), np.mean(each, axis=0), atol=1e-12)
+    assert len(several.forest.roots) == 60 and several.forest.depth == max(one.forest.depth for one in single)
