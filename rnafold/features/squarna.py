@@ -14,7 +14,7 @@ import io
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Final
@@ -97,7 +97,9 @@ def fold_with_squarna(strands: str, seconds: float = math.inf) -> Sequence[IntAr
 
 def begin_with_squarna(strands: str, seconds: float = math.inf) -> None:
     """Lets SQUARNA begin with strands that `fold_with_squarna` will be asked for next, beside this process's work."""
-    if strands not in _FOUND and not _BEGUN and _may_fold(strands, seconds):
+    if strands in _FOUND or _BEGUN or not _may_fold(strands, seconds):
+        return
+    with _forgiving(strands):
         _BEGUN[strands] = _open_process().submit(run_squarna, strands)
 
 
@@ -112,22 +114,31 @@ def _may_fold(strands: str, seconds: float) -> bool:
 
 def _ask(strands: str, patience: float) -> Sequence[IntArray]:
     """SQUARNA's structures of strands; none where it takes longer than `patience` seconds or fails."""
-    try:
+    structures: Sequence[IntArray] = ()
+    with _forgiving(strands):
         begun = _BEGUN.pop(strands, None) or _open_process().submit(run_squarna, strands)
         texts = begun.result(timeout=patience)
-        return tuple(parse_dot_bracket(text.replace("&", "")) for text in texts)
+        structures = tuple(parse_dot_bracket(text.replace("&", "")) for text in texts)
+    return structures
+
+
+@contextlib.contextmanager
+def _forgiving(strands: str) -> Iterator[None]:
+    """Whatever befalls a program of others costs its structures alone; then its process is stopped."""
+    try:
+        yield
+        return
     except OutOfTime:
         _stop_process()
         raise
     except FutureTimeoutError:
-        why = f"took longer than {patience:.0f} s"
-    except Exception as error:  # noqa: BLE001 - a program of others: whatever befalls it costs its structures alone
-        why = f"failed: {error}"
+        why = "was not done in time"
+    except Exception as error:  # noqa: BLE001 - whatever it is
+        why = f"failed ({error})"
     _stop_process()
     _STOPPED.append(strands)
     rest = "; it is not asked again" if len(_STOPPED) >= MOST_STOPS else ""
-    logger.warning("SQUARNA %s on a sequence of %d residues%s", why, len(strands), rest)
-    return ()
+    logger.warning("SQUARNA %s with a sequence of %d residues%s", why, len(strands), rest)
 
 
 def _open_process() -> "ProcessPoolExecutor":
