@@ -114,11 +114,11 @@ def _may_fold(strands: str, seconds: float) -> bool:
 
 def _ask(strands: str, patience: float) -> Sequence[IntArray]:
     """SQUARNA's structures of strands; none where it takes longer than `patience` seconds or fails."""
-    structures: Sequence[IntArray] = ()
+    structures: list[IntArray] = []
     with _forgiving(strands):
         begun = _BEGUN.pop(strands, None) or _open_process().submit(run_squarna, strands)
         texts = begun.result(timeout=patience)
-        structures = tuple(parse_dot_bracket(text.replace("&", "")) for text in texts)
+        structures += [parse_dot_bracket(text.replace("&", "")) for text in texts]
     return structures
 
 

@@ -72,7 +72,7 @@ def test_what_was_begun_is_taken_over_and_one_at_a_time(monkeypatch: pytest.Monk
 
 def test_without_squarna_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(squarna, "find_squarna", lambda: None)
-    assert fold_with_squarna(HAIRPIN) == ()
+    assert not fold_with_squarna(HAIRPIN)
 
 
 def _answer(strands: str) -> list[str]:
