@@ -281,6 +281,7 @@ def test_a_development_split_is_younger_and_of_other_clusters(demo: Path) -> Non
     assert all(e.target.cutoff is not None and e.target.cutoff > newest for e in entries.validation)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more than a small machine's cores
 def test_loader_processes_change_nothing(demo: Path, tmp_path: Path) -> None:
     for workers in (0, 2):
         train_model(configure(demo, f"train.loader_workers={workers}"), demo / "data", tmp_path / str(workers))
