@@ -39,9 +39,9 @@ MOST_STARTS, LEAST_STARTS, PAIRS_OF_STARTS = 16, 2, 16 * 150**2
 # So many pairs of residues go through it at once.
 PAIRS_AT_ONCE = 200**2
 # What the network refines; the others it rates, in one pass without recycle. On the first four assemblies of 92
-# development targets its refinements gained +0.008 +- 0.002 in TM-score (+0.006 +- 0.003 on the first of those that the
-# loop judge helps to build), on templates they lost (-0.001 to -0.013, by network and confidence); one pass gained +0.001
-# there but made the five more alike and their best worse (-0.002).
+# development targets its refinements gained +0.008 +- 0.002 in TM-score (+0.006 +- 0.003 on the first of those that
+# the loop judge helps to build), on templates they lost (-0.001 to -0.013, by network and confidence); one pass gained
+# +0.001 there but made the five more alike and their best worse (-0.002).
 REFINED_ORIGINS = ("assembly",)
 # What goes through the network, one of each in turn.
 STARTS_IN_TURN: tuple[Origin, ...] = ("assembly", "template")
