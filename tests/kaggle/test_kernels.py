@@ -61,7 +61,17 @@ def kaggle(tmp_path_factory: pytest.TempPathFactory) -> Kaggle:
             python = emulation.build_image(root)
             wheels = root / "wheels"
             wheels.mkdir()
-            for name in ("biopython", "gemmi", "edlib", "ViennaRNA", "SQUARNA", "loky", "accelerate", "safetensors"):
+            for name in (
+                "biopython",
+                "gemmi",
+                "edlib",
+                "ViennaRNA",
+                "SQUARNA",
+                "loky",
+                "cloudpickle",
+                "accelerate",
+                "safetensors",
+            ):
                 emulation.rebuild_wheel(name, wheels)
             version = f"{sys.version_info.major}.{sys.version_info.minor}"
             command = [sys.executable, "-m", "rnafold", "kaggle", "bundle", "--user", "someone"]

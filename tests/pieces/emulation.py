@@ -33,6 +33,7 @@ NOT_IN_IMAGE = (
     "_rna",
     "squarna",
     "loky",
+    "cloudpickle",
     "kaggle",
     "_pytest",
 )
