@@ -47,6 +47,8 @@ USUAL_SECONDS: Final = 10.0
 # An idle process ends by itself, also where the one that asked was killed.
 IDLE_SECONDS = 60
 MOST_REMEMBERED: Final = 512
+# So many sequences are begun with ahead.
+MOST_BEGUN: Final = 2
 # The process that runs SQUARNA, once it is asked; what it has begun with beside other work; what it found, the last
 # asked for at the end; what it was stopped at.
 _RUNNING: "list[ProcessPoolExecutor]" = []
@@ -97,7 +99,7 @@ def fold_with_squarna(strands: str, seconds: float = math.inf) -> Sequence[IntAr
 
 def begin_with_squarna(strands: str, seconds: float = math.inf) -> None:
     """Lets SQUARNA begin with strands that `fold_with_squarna` will be asked for next, beside this process's work."""
-    if strands in _FOUND or _BEGUN or not _may_fold(strands, seconds):
+    if strands in _FOUND or strands in _BEGUN or len(_BEGUN) >= MOST_BEGUN or not _may_fold(strands, seconds):
         return
     with _forgiving(strands):
         _BEGUN[strands] = _open_process().submit(run_squarna, strands)

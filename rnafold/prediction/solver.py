@@ -98,9 +98,7 @@ class CandidateSolver:
         """
         began = time.monotonic()
         task = self.prepare(target, seconds)
-        if (following := self.following.get(target.target_id)) is not None:
-            with self.losses.allow("alternative base pairs", following.target_id):
-                foresee_alternatives(following.sequence, following.chains, ALTERNATIVES_SHARE * seconds)
+        self.foresee(target, seconds)
         left = seconds - (time.monotonic() - began)
         share = BUILDING_SHARE if self.network is not None else 0.9
         candidates = self.build(task, share * left)
@@ -145,6 +143,14 @@ class CandidateSolver:
         return ModellingTask(
             target=target, pairing=pairing, sources=self.sources, gate=self.gate(target), seed=self.seed
         )
+
+    def foresee(self, target: Target, seconds: float) -> None:
+        """Another program begins with the next two targets, while this process is busy with this one."""
+        following = self.following.get(target.target_id)
+        for one in (following, following and self.following.get(following.target_id)):
+            if one is not None:
+                with self.losses.allow("alternative base pairs", one.target_id):
+                    foresee_alternatives(one.sequence, one.chains, ALTERNATIVES_SHARE * seconds)
 
     def gate(self, target: Target) -> Gate | None:
         """What the target may see of the library; None without a library or with the gate switched off."""

@@ -53,19 +53,18 @@ def test_what_would_take_too_long_is_not_begun(monkeypatch: pytest.MonkeyPatch) 
     assert not fold_with_squarna("G" * 1001, 1e6)
 
 
-def test_what_was_begun_is_taken_over_and_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_begun_is_taken_over_and_two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("loky")
     monkeypatch.setattr(squarna, "find_squarna", lambda: "squarna 3")
     monkeypatch.setattr(squarna, "run_squarna", _answer)
-    begin_with_squarna("GGGAAACCC")
-    begin_with_squarna("GGGGAAAACCCC")
-    assert list(squarna._BEGUN) == ["GGGAAACCC"]
+    for strands in ("GGGAAACCC", "GGGAAACCC", "GGGAAAACCC", "GGGGAAAACCCC"):
+        begin_with_squarna(strands)
+    assert list(squarna._BEGUN) == ["GGGAAACCC", "GGGAAAACCC"]
     begun = squarna._BEGUN["GGGAAACCC"]
     found = fold_with_squarna("GGGAAACCC", 60.0)
     assert begun.result() == ["(((...)))"] and found[0].tolist() == parse_dot_bracket("(((...)))").tolist()
-    assert not squarna._BEGUN
     begin_with_squarna("GGGAAACCC")  # known by now
-    assert not squarna._BEGUN
+    assert list(squarna._BEGUN) == ["GGGAAAACCC"] and fold_with_squarna("GGGAAAACCC", 60.0)
     begin_with_squarna("GGGGAAAACCCC")
     assert fold_with_squarna("GGGGAAAACCCC", 0.0) == () and not squarna._BEGUN
 

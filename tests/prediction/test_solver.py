@@ -62,18 +62,18 @@ def test_a_slots_name_decides_where_the_five_come_from(entries: list[Entry], tmp
 def test_alternatives_are_assembled_and_the_next_target_is_begun_with(
     entries: list[Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = (entry.target for entry in entries[:2])
+    first, second, third = (entry.target for entry in entries[:3])
     flat = np.full(first.length, -1, np.int64)
     begun: list[tuple[str, float]] = []
     monkeypatch.setattr(alternatives, "fold_with_squarna", lambda strands, seconds: (flat,))
     monkeypatch.setattr(alternatives, "begin_with_squarna", lambda strands, seconds: begun.append((strands, seconds)))
     solver = make_solver([], tmp_path, network=False)
-    solver.following = {first.target_id: second}
+    solver.following = {first.target_id: second, second.target_id: third}
     task = solver.prepare(first, 60.0)
     notes = [one.note for one in build_candidates(task, num_templates=0)]
     assert any(note.startswith("SQUARNA 1, ") for note in notes) and not begun
     assert {c.origin for c in solver(first, 60.0)} == {"assembly"}
-    assert begun == [(second.sequence, 9.0)]
+    assert begun == [(second.sequence, 9.0), (third.sequence, 9.0)]
 
 
 def test_without_a_network_and_a_library_assemblies_remain(entries: list[Entry], tmp_path: Path) -> None:
