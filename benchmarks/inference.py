@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from rnafold.model.folding import fold_example
 from rnafold.model.network import build_network
 from rnafold.model.weights import load_network
 from rnafold.prediction import solver as solver_module
-from rnafold.prediction.deadline import put_in_order
+from rnafold.prediction.deadline import list_following, put_in_order
 from rnafold.prediction.features import TolerantFeatures
 from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.slots import load_slots
@@ -114,7 +113,7 @@ def time_mixture(data: Path, cache: Path) -> dict[str, Any]:
     solver = open_solver(data, cache)
     others = [t for t in read_targets(find_file(data, "validation_sequences.csv")) if t.length <= MOST_OF_OTHERS]
     targets = put_in_order([*read_targets(find_file(data, "recent_sequences.csv")), *others[:NUM_OTHERS]])
-    solver.following = {before.target_id: after for before, after in pairwise(targets)}
+    solver.following = list_following(targets)
     for target in targets:
         solver(target, 3600.0)
     wall, own = time.perf_counter() - began, time.process_time() - own

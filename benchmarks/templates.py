@@ -24,7 +24,6 @@ from rnafold import rna
 from rnafold.data.competition import find_file, read_entries
 from rnafold.features.alternatives import add_alternatives
 from rnafold.features.secondary import predict_pairing
-from rnafold.features.squarna import find_squarna
 from rnafold.prediction.slots import SlotsConfig, load_slots, pick_five
 from rnafold.scoring import score_target
 from rnafold.structure import Candidate, Entry, Pairing, Target, structure_from_points
@@ -34,6 +33,7 @@ from rnafold.templates.pipeline import build_candidates
 from rnafold.templates.ranker import FEATURE_NAMES, measure_features
 from rnafold.templates.reading import load_models
 from rnafold.templates.search import ProfileAligner, build_profile_scores, search_chain
+from rnafold.templates.single import MOST_SAMPLES
 from rnafold.templates.sources import ModellingTask, Sources, rank_hits
 
 FloatArray = npt.NDArray[np.float64]
@@ -44,7 +44,6 @@ ACCEPTANCE = {
     "no template at all": {"validation": 0.27, "recent": 0.265},
     "mix": {"validation": 0.295, "recent": 0.39},
 }
-NUM_SAMPLES = 8
 
 
 @dataclass
@@ -61,7 +60,7 @@ class Result:
 
 def fold(target: Target, with_alternatives: bool) -> Pairing:
     """A target's predicted pairs."""
-    pairing = predict_pairing(target.sequence, target.chains, num_samples=NUM_SAMPLES)
+    pairing = predict_pairing(target.sequence, target.chains, num_samples=MOST_SAMPLES)
     return add_alternatives(pairing, target.sequence, target.chains) if with_alternatives else pairing
 
 
@@ -225,11 +224,12 @@ def main() -> None:
     sources = Sources(TemplateLibrary.from_entries(sets["train"]), *load_models(arguments.models))
     print(f"library: {sources.library.num_chains} chains, loops {sources.fragments(None).count()}")
     tested = [(name, entry) for name in ("validation", "recent") for entry in sets[name]]
-    print(f"alternative structures: {(None if arguments.no_alternatives else find_squarna()) or 'none'}")
     pairings = {
         entry.target.target_id: fold(entry.target, not arguments.no_alternatives)
         for _, entry in tqdm(tested, desc="base pairs", disable=None)
     }
+    found = {one.source for pairing in pairings.values() for one in pairing.alternatives}
+    print(f"structures beside the predicted ones: {', '.join(sorted(found)) or 'none'}")
     results: dict[str, list[Result]] = {"validation": [], "recent": []}
     for name, entry in tqdm(tested, desc="targets", disable=None):
         pairing = pairings[entry.target.target_id]

@@ -83,6 +83,11 @@ class StoredPairings(Mapping[str, Pairing]):
         return len(self._paths)
 
 
+def is_stored(path: Path) -> bool:
+    """Whether a file holds a pairing."""
+    return load_arrays(path, ["version"]) is not None
+
+
 class PairingCache:
     """Pairings on disk, one .npz a target, keyed by sequence, chains, alignment file, method and its parameters."""
 
@@ -114,7 +119,7 @@ class PairingCache:
         }
         paths = {target_id: self.locate(job.target, job.msa_path) for target_id, job in work.items()}
         # Targets with the same chains share a file: it is made once.
-        todo = {path: work[target_id] for target_id, path in paths.items() if load_arrays(path, ["version"]) is None}
+        todo = {path: work[target_id] for target_id, path in paths.items() if not is_stored(path)}
         ordered = sorted(((job, path) for path, job in todo.items()), key=lambda item: -item[0].target.length)
         compute_all(_compute_pairing, ordered, jobs, "base pairs", limit_seconds)
         return StoredPairings(paths, {target.target_id: target.length for target in targets})
@@ -166,7 +171,7 @@ class PairingCache:
     def _ensure(self, target: Target, msa_path: Path | None) -> Path:
         """The file of a target's pairing, made if it is not there."""
         path = self.locate(target, msa_path)
-        if load_arrays(path, ["version"]) is None:
+        if not is_stored(path):
             job = _PairingJob(target=target, num_samples=self.num_samples, seed=self.seed, msa_path=msa_path)
             _compute_pairing(job, path)
         return path

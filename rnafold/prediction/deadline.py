@@ -105,6 +105,12 @@ def put_in_order(targets: Iterable[Target]) -> list[Target]:
     return sorted(targets, key=lambda target: (target.length, target.target_id))
 
 
+def list_following(targets: Iterable[Target], count: int = 2) -> dict[str, Sequence[Target]]:
+    """The next `count` targets after each, by its target_id, in the order in which they are solved."""
+    order = put_in_order(targets)
+    return {target.target_id: order[k + 1 : k + 1 + count] for k, target in enumerate(order)}
+
+
 def run_targets(
     targets: Sequence[Target],
     sample: Sample,

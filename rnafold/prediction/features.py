@@ -17,8 +17,8 @@ import numpy.typing as npt
 from rnafold.config.settings import DataConfig
 from rnafold.errors import OutOfTime
 from rnafold.features.alignment_files import ENDINGS, find_msa
-from rnafold.features.cache import load_arrays
 from rnafold.features.msa import read_msa, write_msa
+from rnafold.features.pairing_cache import is_stored
 from rnafold.features.secondary import MAX_UNWINDOWED, estimate_folding, predict_pairing
 from rnafold.features.source import FeatureSource
 from rnafold.files.budget import Budget
@@ -103,7 +103,8 @@ class TolerantFeatures:
         if name in self.pairings:
             return
         folding = PAIRING_SHARE * seconds
-        if estimate_folding(min(target.length, MAX_UNWINDOWED)) > folding and not self._is_kept(target):
+        hurried = estimate_folding(min(target.length, MAX_UNWINDOWED)) > folding
+        if hurried and not is_stored(self._source_of(target).pairing_cache.locate_for(target)):
             with self.losses.allow("base pairs", name):
                 samples = self.config.pairing_samples
                 self.pairings[name] = predict_pairing(target.sequence, target.chains, samples, seconds=folding)
@@ -124,11 +125,6 @@ class TolerantFeatures:
                 self.pairings[name] = predict_pairing(target.sequence, target.chains, self.config.pairing_samples)
         if name not in self.pairings:
             self.pairings[name] = pair_nothing(target.length)
-
-    def _is_kept(self, target: Target) -> bool:
-        """Whether the cache holds the target's pairs."""
-        path = self._source_of(target).pairing_cache.locate_for(target)
-        return load_arrays(path, ["version"]) is not None
 
     def _source_of(self, target: Target) -> FeatureSource:
         return self._whole if target.target_id in self._aligned else self._plain

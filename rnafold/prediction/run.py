@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from rnafold.files.shipped import find_shipped_weights, find_slots
 from rnafold.machine import keep_freed_memory, resolve_gpu
 from rnafold.model.network import PairNetwork, PlainNetwork
 from rnafold.model.weights import choose_weights, load_network
-from rnafold.prediction.deadline import Outcome, predict, put_in_order
+from rnafold.prediction.deadline import Outcome, list_following, predict
 from rnafold.prediction.features import TolerantFeatures
 from rnafold.prediction.losses import StepLosses
 from rnafold.prediction.pick import OutsideModels, open_sources
@@ -201,7 +200,7 @@ def predict_submission(options: PredictOptions) -> Outcome:
         opened.extend([outside] if outside is not None else [])
         solver = build_solver(options, losses, outside)
         if team.count == 1:  # of several each does not know what it will claim next
-            solver.following = {t.target_id: following for t, following in pairwise(put_in_order(targets))}
+            solver.following = list_following(targets)
         return solver
 
     on_cpu = load_gpu(resolve_gpu(options.gpu)[0]).hardware.device_type == "cpu"

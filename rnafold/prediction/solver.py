@@ -68,7 +68,7 @@ class CandidateSolver:
         outside: other programs' models, judged beside our five; None: ours alone.
         pairs_at_once: so many pairs of residues go through the network at once; fewer after it ran out of memory.
         seconds_per_effort: of the last refinement, by passes x residues x residues seen at once; foretells the next.
-        following: the target that comes after each, by target_id: another program begins with it meanwhile.
+        following: the targets that come after each, by target_id: another program begins with them meanwhile.
     """
 
     features: TargetFeatures
@@ -85,7 +85,7 @@ class CandidateSolver:
     outside: OutsideModels | None = None
     pairs_at_once: int = PAIRS_AT_ONCE
     seconds_per_effort: float = 0.0
-    following: Mapping[str, Target] = field(default_factory=dict)
+    following: Mapping[str, Sequence[Target]] = field(default_factory=dict)
 
     def __call__(self, target: Target, seconds: float) -> tuple[Candidate, ...]:
         """The five candidates of a target to submit, within about `seconds`.
@@ -145,12 +145,10 @@ class CandidateSolver:
         )
 
     def foresee(self, target: Target, seconds: float) -> None:
-        """Another program begins with the next two targets, while this process is busy with this one."""
-        following = self.following.get(target.target_id)
-        for one in (following, following and self.following.get(following.target_id)):
-            if one is not None:
-                with self.losses.allow("alternative base pairs", one.target_id):
-                    foresee_alternatives(one.sequence, one.chains, ALTERNATIVES_SHARE * seconds)
+        """Another program begins with the targets that follow, while this process is busy with this one."""
+        for one in self.following.get(target.target_id, ()):
+            with self.losses.allow("alternative base pairs", one.target_id):
+                foresee_alternatives(one.sequence, one.chains, ALTERNATIVES_SHARE * seconds)
 
     def gate(self, target: Target) -> Gate | None:
         """What the target may see of the library; None without a library or with the gate switched off."""

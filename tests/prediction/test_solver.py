@@ -68,7 +68,7 @@ def test_alternatives_are_assembled_and_the_next_target_is_begun_with(
     monkeypatch.setattr(alternatives, "fold_with_squarna", lambda strands, seconds: (flat,))
     monkeypatch.setattr(alternatives, "begin_with_squarna", lambda strands, seconds: begun.append((strands, seconds)))
     solver = make_solver([], tmp_path, network=False)
-    solver.following = {first.target_id: second, second.target_id: third}
+    solver.following = {first.target_id: (second, third)}
     task = solver.prepare(first, 60.0)
     notes = [one.note for one in build_candidates(task, num_templates=0)]
     assert any(note.startswith("SQUARNA 1, ") for note in notes) and not begun
